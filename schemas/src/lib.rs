@@ -6,7 +6,10 @@
 //! draws no random number. It does not know how a plan is made (`stead-plan`) or carried out
 //! (`stead`).
 
+pub mod desired;
 pub mod generation;
 pub mod names;
 pub mod record;
+pub mod role;
 pub mod time;
+pub mod wire;
