@@ -10,6 +10,8 @@ pub mod declared;
 pub mod desired;
 pub mod generation;
 pub mod names;
+pub mod observed;
+pub mod plan;
 pub mod record;
 pub mod role;
 pub mod time;
