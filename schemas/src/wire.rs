@@ -280,6 +280,10 @@ pub struct AgentReport {
     pub highest_epoch: Option<Epoch>,
     /// The assignment in force; none before the first.
     pub generation: Option<Generation>,
+    /// The instances of the assignment in force, whole: what the next one must repeat for every
+    /// instance it does not touch.
+    #[serde(default)]
+    pub assigned: BTreeMap<GroupName, InstanceSpec>,
     /// Every instance there is: assigned, or still being stopped.
     pub instances: BTreeMap<GroupName, InstanceReport>,
     /// Versions of the secrets held (H30); never a value.
