@@ -1,1 +1,5 @@
-//! Placeholder of the skeleton commit.
+//! Tests and benches that need more than one crate: whole programs, real servers, house rules.
+//!
+//! The library part holds what several of them share. It proves nothing by itself.
+
+pub mod sources;
