@@ -88,7 +88,7 @@ pub struct CatalogueEntry {
     pub tag: &'static str,
     /// Whether a new instance may run while an old one may still be running (H8).
     pub may_overlap: bool,
-    /// Its TCP port where none is declared.
+    /// Its TCP port where none is declared; all differ, so that roles can share a server.
     pub default_port: u16,
     /// Whether its instances get `<group>.<code>` addresses unless `publish: false`.
     pub publishes: bool,
@@ -112,6 +112,7 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
         max_per_site: &[(Central, 1), (Primary, 1)],
         tag: "NH-1",
         may_overlap: false,
+        default_port: 8441,
         ..entry(
             Role::AssetIntelligencePoint,
             "assetIntelligencePoint",
@@ -145,6 +146,7 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
         max_per_site: &[(Central, 1), (Primary, 1)],
         tag: "NH-2",
         may_overlap: false,
+        default_port: 8442,
         ..entry(
             Role::EndpointProtectionPoint,
             "endpointProtectionPoint",
@@ -154,11 +156,13 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
     CatalogueEntry {
         site_types: &[Primary],
         tag: "NH-3",
+        default_port: 8446,
         ..entry(Role::EnrollmentPoint, "enrollmentPoint", "Enrols devices")
     },
     CatalogueEntry {
         site_types: &[Primary],
         tag: "NH-4",
+        default_port: 8447,
         ..entry(
             Role::EnrollmentProxyPoint,
             "enrollmentProxyPoint",
@@ -168,7 +172,7 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
     CatalogueEntry {
         site_types: &[Primary],
         tag: "FS-2",
-        default_port: 80,
+        default_port: 8008,
         ..entry(
             Role::FallbackStatusPoint,
             "fallbackStatusPoint",
@@ -189,6 +193,7 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
         site_types: TOP,
         tag: "RS-1",
         may_overlap: false,
+        default_port: 8445,
         ..entry(Role::ReportingPoint, "reportingPoint", "Serves reports")
     },
     CatalogueEntry {
@@ -198,6 +203,7 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
         tag: "NH-6",
         may_overlap: false,
         publishes: false,
+        default_port: 8448,
         ..entry(
             Role::ServiceConnectionPoint,
             "serviceConnectionPoint",
@@ -209,6 +215,7 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
         tag: "SS-1",
         may_overlap: false,
         publishes: false,
+        default_port: 8443,
         ..entry(
             Role::SiteServer,
             "siteServer",
@@ -219,6 +226,7 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
         site_types: TOP,
         tag: "PR-1",
         publishes: true,
+        default_port: 8444,
         ..entry(
             Role::SmsProvider,
             "smsProvider",
@@ -239,6 +247,7 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
         site_types: &[Primary, Secondary],
         tag: "SMP-1",
         may_overlap: false,
+        default_port: 8449,
         ..entry(
             Role::StateMigrationPoint,
             "stateMigrationPoint",
@@ -330,5 +339,17 @@ mod tests {
             15,
             "the 14 roles of design section 3 and `custom`"
         );
+    }
+
+    #[test]
+    fn default_ports_differ_so_that_roles_can_share_a_server() {
+        let mut ports: Vec<u16> = CATALOGUE
+            .iter()
+            .filter(|entry| entry.role != Role::Custom)
+            .map(|entry| entry.default_port)
+            .collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), CATALOGUE.len() - 1);
     }
 }
