@@ -1,0 +1,295 @@
+//! Certificates and keys on disk: whole or not at all, and never over what is there.
+//!
+//! Layout of a CA's folder: `ca.crt`, `ca.key`; issued pairs are `<kind>-<name>.crt` and `.key`.
+//! Keys are 0600 from the first byte on, certificates 0644. Nothing here replaces a file: an
+//! operator who wants a new certificate under the same name moves the old one away.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use stead_schemas::names::{Identity, IdentityKind};
+use tempfile::NamedTempFile;
+use thiserror::Error;
+
+use crate::pki::{Ca, Issued, PkiError};
+
+/// Largest CA file read.
+const MAX_FILE: u64 = 256 * 1024;
+
+/// Why files could not be read or written. Nothing is left half written.
+#[derive(Debug, Error)]
+pub enum PkiFileError {
+    /// Something is there already.
+    #[error("{path} exists and is not overwritten; move it away or name another folder")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Can't write there.
+    #[error("can't write {path}; check the folder, its permissions and the free space")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Can't read the CA.
+    #[error("can't read {path}; make a CA with `stead pki init`, or give its folder with --dir")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The CA's files are not a CA.
+    #[error("the CA in {dir} can't be used")]
+    Ca {
+        /// The folder.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: PkiError,
+    },
+}
+
+/// The two files of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairPaths {
+    /// The certificate, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM, 0600.
+    pub key: PathBuf,
+}
+
+impl PairPaths {
+    /// Where a CA lies in its folder.
+    #[must_use]
+    pub fn of_ca(dir: &Path) -> Self {
+        Self::named(dir, "ca")
+    }
+
+    /// Where an issued pair lies: `server-p01-a.crt` and `.key`.
+    #[must_use]
+    pub fn of(dir: &Path, identity: &Identity) -> Self {
+        let kind = match identity.kind {
+            IdentityKind::Operator => "operator",
+            IdentityKind::Reconciler => "reconciler",
+            IdentityKind::Server => "server",
+        };
+        Self::named(dir, &format!("{kind}-{}", identity.name))
+    }
+
+    fn named(dir: &Path, stem: &str) -> Self {
+        Self {
+            certificate: dir.join(format!("{stem}.crt")),
+            key: dir.join(format!("{stem}.key")),
+        }
+    }
+}
+
+/// Reads a CA back from its folder.
+///
+/// # Errors
+/// [`PkiFileError::Read`] or [`PkiFileError::Ca`].
+pub fn load_ca(dir: &Path) -> Result<Ca, PkiFileError> {
+    let paths = PairPaths::of_ca(dir);
+    let certificate = read_text(&paths.certificate)?;
+    let key = read_text(&paths.key)?;
+    Ca::from_pem(&certificate, &key).map_err(|source| PkiFileError::Ca {
+        dir: dir.to_owned(),
+        source,
+    })
+}
+
+/// Writes a certificate and its key, making the folder (0700) where it is missing. Both or
+/// neither are there afterwards, synced.
+///
+/// # Errors
+/// [`PkiFileError::Exists`] or [`PkiFileError::Write`].
+pub fn write_pair(paths: &PairPaths, issued: &Issued) -> Result<(), PkiFileError> {
+    for path in [&paths.certificate, &paths.key] {
+        ensure_folder(parent(path))?;
+        // Looked at first for a clear answer; the writing itself can't overwrite either.
+        if path.symlink_metadata().is_ok() {
+            return Err(PkiFileError::Exists { path: path.clone() });
+        }
+    }
+    write_new(&paths.key, &issued.key_pem, 0o600)?;
+    write_new(&paths.certificate, &issued.certificate_pem, 0o644).inspect_err(|_| {
+        // A key without its certificate is of no use and would block the next try.
+        drop(std::fs::remove_file(&paths.key));
+    })
+}
+
+/// Writes the CA's certificate beside issued files for those who are to trust it. The same
+/// certificate being there already is fine.
+///
+/// # Errors
+/// [`PkiFileError::Exists`] when another one is there, [`PkiFileError::Write`].
+pub fn write_ca_certificate(dir: &Path, ca: &Ca) -> Result<PathBuf, PkiFileError> {
+    let path = PairPaths::of_ca(dir).certificate;
+    ensure_folder(dir)?;
+    if path.symlink_metadata().is_err() {
+        write_new(&path, ca.certificate_pem(), 0o644)?;
+        return Ok(path);
+    }
+    let same = |text: &str| {
+        let there = CertificateDer::from_pem_slice(text.as_bytes()).ok();
+        there.is_some()
+            && there == CertificateDer::from_pem_slice(ca.certificate_pem().as_bytes()).ok()
+    };
+    match read_text(&path) {
+        Ok(text) if same(&text) => Ok(path),
+        Ok(_) => Err(PkiFileError::Exists { path }),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, PkiFileError> {
+    let failed = |source| PkiFileError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut text = String::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_FILE)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    Ok(text)
+}
+
+fn ensure_folder(dir: &Path) -> Result<(), PkiFileError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|source| PkiFileError::Write {
+            path: dir.to_owned(),
+            source,
+        })
+}
+
+/// Temporary file, sync, rename without replacing, sync of the folder.
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), PkiFileError> {
+    let failed = |source| PkiFileError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let dir = parent(path);
+    // Made with 0600: a key is at no moment readable by others.
+    let mut file = NamedTempFile::new_in(dir).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(mode))
+        .map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(PkiFileError::Exists {
+                path: path.to_owned(),
+            });
+        }
+        Err(error) => return Err(failed(error.error)),
+    }
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(failed)
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stead_schemas::time::WallMs;
+
+    use super::*;
+    use crate::pki::create_ca;
+
+    fn made() -> Issued {
+        let now = WallMs(1_795_000_000_000);
+        create_ca(&"contoso".parse().unwrap(), now).unwrap()
+    }
+
+    fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut all: Vec<_> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.clone(), std::fs::read(&path).unwrap()))
+            .collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn keys_are_0600_and_nothing_else_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = dir.path().join("deep/pki");
+        let paths = PairPaths::of_ca(&pki);
+        write_pair(&paths, &made()).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&paths.key), 0o600);
+        assert_eq!(mode(&paths.certificate), 0o644);
+        assert_eq!(mode(&pki), 0o700);
+        assert_eq!(contents(&pki).len(), 2);
+        assert_eq!(load_ca(&pki).unwrap().hierarchy().as_str(), "contoso");
+    }
+
+    #[test]
+    fn a_second_time_is_refused_and_leaves_files_as_they_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = PairPaths::of_ca(dir.path());
+        write_pair(&paths, &made()).unwrap();
+        let before = contents(dir.path());
+        let second = write_pair(&paths, &made());
+        assert!(matches!(second, Err(PkiFileError::Exists { .. })));
+        assert_eq!(contents(dir.path()), before);
+    }
+
+    #[test]
+    fn one_half_there_keeps_the_other_from_being_written() {
+        for half in ["ca.crt", "ca.key"] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(half), "mine").unwrap();
+            let refused = write_pair(&PairPaths::of_ca(dir.path()), &made());
+            assert!(matches!(refused, Err(PkiFileError::Exists { .. })));
+            assert_eq!(
+                contents(dir.path()),
+                [(dir.path().join(half), b"mine".to_vec())]
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_ca_names_the_file_and_the_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = load_ca(dir.path()).unwrap_err().to_string();
+        assert!(
+            text.contains("ca.crt") && text.contains("stead pki init"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_same_ca_certificate_may_be_there_and_another_may_not() {
+        let ca_dir = tempfile::tempdir().unwrap();
+        let out = tempfile::tempdir().unwrap();
+        write_pair(&PairPaths::of_ca(ca_dir.path()), &made()).unwrap();
+        let ca = load_ca(ca_dir.path()).unwrap();
+        write_ca_certificate(out.path(), &ca).unwrap();
+        write_ca_certificate(out.path(), &ca).unwrap();
+        std::fs::write(out.path().join("ca.crt"), made().certificate_pem).unwrap();
+        let refused = write_ca_certificate(out.path(), &ca);
+        assert!(matches!(refused, Err(PkiFileError::Exists { .. })));
+    }
+}

@@ -1,0 +1,254 @@
+//! Answers: an accept loop that gives every request the identity its certificate proved.
+//!
+//! Bounds: connections, handshake, idle time and request heads, time to an answer, request bodies,
+//! unacknowledged data. An answer's body may go on for ever (watch streams). What a caller may do
+//! is decided by the handlers, from [`Caller`].
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use stead_schemas::names::Identity;
+use stead_schemas::wire::MESSAGE_BYTES_MAX;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::identity::identity_of;
+use crate::peer::set_socket;
+use crate::tls::ServerTls;
+
+/// Buffer a connection may grow to; also the largest request head.
+const MAX_BUFFER: usize = 64 * 1024;
+/// Pause after a failed accept: out of descriptors does not pass in a millisecond.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long, and how much, a refused client is still listened to, so that it reads why.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 * 1024;
+
+/// Bounds of one listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; more wait in the kernel's queue.
+    pub connections: usize,
+    /// From accept to the end of the TLS handshake.
+    pub handshake: Duration,
+    /// From the beginning of a connection, or the end of an answer, to the next whole request
+    /// head. Idle connections end by it too.
+    pub headers: Duration,
+    /// From the head of a request to the head of its answer, reading the body included.
+    pub answer: Duration,
+    /// After shutdown: for answers under way, watch streams included, before they are cut.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1_024,
+            handshake: Duration::from_secs(5),
+            headers: Duration::from_secs(10),
+            answer: Duration::from_secs(30),
+            drain: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Who calls, proved by certificate. An extractor for handlers behind [`serve`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller(pub Identity);
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = (StatusCode, &'static str);
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        parts.extensions.get::<Self>().cloned().ok_or((
+            StatusCode::UNAUTHORIZED,
+            "this request came without a certificate",
+        ))
+    }
+}
+
+/// Serves until `shutdown` is done, then lets answers under way finish for `limits.drain`.
+/// A refused or broken connection ends that connection only; it is logged at debug.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerTls>,
+    router: Router,
+    limits: Limits,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let router = router.layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX));
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let (stop, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        // Both arms are cancel safe: a slot is given back, an accepted socket is not lost.
+        let (tcp, slot) = tokio::select! {
+            () = &mut shutdown => break,
+            next = accept(&listener, &slots) => next,
+        };
+        while let Some(ended) = connections.try_join_next() {
+            note_panic(ended);
+        }
+        let link = Link {
+            acceptor: TlsAcceptor::from(tls.config()),
+            router: router.clone(),
+            limits,
+            stopped: stopped.clone(),
+        };
+        connections.spawn(async move {
+            link.run(tcp).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    stop.send_replace(true);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if timeout(limits.drain, all).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (TcpStream, OwnedSemaphorePermit) {
+    let slot = Arc::clone(slots)
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((tcp, _)) => return (tcp, slot),
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn note_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a handler panicked; its connection was closed");
+    }
+}
+
+/// What one connection needs.
+struct Link {
+    acceptor: TlsAcceptor,
+    router: Router,
+    limits: Limits,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Link {
+    async fn run(self, tcp: TcpStream) {
+        let from = tcp.peer_addr().ok();
+        if let Err(error) = set_socket(&tcp) {
+            tracing::debug!(?from, %error, "connection closed at once");
+            return;
+        }
+        let Some(stream) = handshake(&self.acceptor, self.limits.handshake, tcp).await else {
+            return;
+        };
+        let Some(caller) = caller_of(&stream) else {
+            tracing::debug!(?from, "connection without an identity closed");
+            return;
+        };
+        if let Err(error) = self.answer(stream, caller).await {
+            tracing::debug!(?from, %error, "connection ended");
+        }
+    }
+
+    async fn answer(mut self, stream: TlsStream<TcpStream>, caller: Caller) -> hyper::Result<()> {
+        let service = TowerToHyperService::new(self.router);
+        let limit = self.limits.answer;
+        let handler = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(caller.clone());
+            let answer = service.call(request);
+            async move { Ok::<_, Infallible>(in_time(limit, answer).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.headers)
+            .max_buf_size(MAX_BUFFER)
+            .serve_connection(TokioIo::new(stream), handler);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            _ = self.stopped.wait_for(|stopped| *stopped) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+}
+
+async fn in_time(
+    limit: Duration,
+    answer: impl Future<Output = Result<Response, Infallible>>,
+) -> Response {
+    match timeout(limit, answer).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => (StatusCode::GATEWAY_TIMEOUT, "no answer in time").into_response(),
+    }
+}
+
+async fn handshake(
+    acceptor: &TlsAcceptor,
+    limit: Duration,
+    tcp: TcpStream,
+) -> Option<TlsStream<TcpStream>> {
+    let from = tcp.peer_addr().ok();
+    match timeout(limit, acceptor.accept(tcp).into_fallible()).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err((error, tcp))) => {
+            tracing::debug!(?from, %error, "TLS handshake refused");
+            linger(tcp).await;
+            None
+        }
+        Err(_) => {
+            tracing::debug!(?from, "TLS handshake not finished in time");
+            None
+        }
+    }
+}
+
+/// Closing with unread data resets the connection, and the reset may overtake the alert that
+/// tells the client why. So: end our side, and read what the client still sends.
+async fn linger(mut tcp: TcpStream) {
+    let read_out = async {
+        tcp.shutdown().await?;
+        let mut rest = (&mut tcp).take(LINGER_BYTES);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+        io::Result::Ok(())
+    };
+    // Whatever happens to a refused connection, it is over.
+    drop(timeout(LINGER, read_out).await);
+}
+
+/// The handshake has proved chain, dates and hierarchy; this only reads the name again.
+fn caller_of(stream: &TlsStream<TcpStream>) -> Option<Caller> {
+    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+    identity_of(certificate).ok().map(Caller)
+}

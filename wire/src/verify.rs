@@ -1,0 +1,173 @@
+//! The two checks of a peer's certificate, made inside the handshake.
+//!
+//! Chain, key usage, dates and signatures are webpki's, through rustls. What is ours: a called
+//! server must be the one expected *by identity*, so that a changed address needs no new
+//! certificate and another server of the same CA can't stand in; a caller must carry an identity
+//! of our own hierarchy. Address and DNS names in certificates are for other programs; they are
+//! not looked at here. Revocation is not checked yet (`stead pki revoke` comes with enrolment).
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
+use stead_schemas::names::{Identity, ObjectName};
+use thiserror::Error as ThisError;
+
+use crate::identity::identity_of;
+
+/// Why an otherwise good certificate was refused. Travels inside [`rustls::Error`].
+#[derive(Debug, Clone, PartialEq, Eq, ThisError)]
+pub(crate) enum VerifyError {
+    /// Somebody else of the same CA answers there.
+    #[error("expected {expected}, got {got}")]
+    WrongIdentity {
+        expected: Box<Identity>,
+        got: Box<Identity>,
+    },
+    /// A caller of another hierarchy.
+    #[error("{got} is not of hierarchy {ours}")]
+    OtherHierarchy {
+        ours: ObjectName,
+        got: Box<Identity>,
+    },
+}
+
+impl VerifyError {
+    /// Finds one in what rustls reports.
+    pub(crate) fn within(error: &Error) -> Option<&Self> {
+        match error {
+            Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => {
+                inner.downcast_ref()
+            }
+            _ => None,
+        }
+    }
+}
+
+fn refuse(why: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
+}
+
+/// Accepts exactly one server.
+#[derive(Debug)]
+pub(crate) struct ExpectedServer {
+    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) algorithms: WebPkiSupportedAlgorithms,
+    pub(crate) expected: Identity,
+}
+
+impl ServerCertVerifier for ExpectedServer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &self.roots,
+            intermediates,
+            now,
+            self.algorithms.all,
+        )?;
+        let got = identity_of(end_entity).map_err(refuse)?;
+        if got == self.expected {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(refuse(VerifyError::WrongIdentity {
+                expected: Box::new(self.expected.clone()),
+                got: Box::new(got),
+            }))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Accepts every caller of one hierarchy, and nobody without a certificate.
+#[derive(Debug)]
+pub(crate) struct HierarchyCallers {
+    pub(crate) chain: Arc<dyn ClientCertVerifier>,
+    pub(crate) hierarchy: ObjectName,
+}
+
+impl ClientCertVerifier for HierarchyCallers {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let accepted = self
+            .chain
+            .verify_client_cert(end_entity, intermediates, now)?;
+        let got = identity_of(end_entity).map_err(refuse)?;
+        if got.hierarchy == self.hierarchy {
+            Ok(accepted)
+        } else {
+            Err(refuse(VerifyError::OtherHierarchy {
+                ours: self.hierarchy.clone(),
+                got: Box::new(got),
+            }))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
