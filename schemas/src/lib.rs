@@ -10,6 +10,7 @@ pub mod api;
 pub mod declared;
 pub mod desired;
 pub mod generation;
+pub mod hold;
 pub mod names;
 pub mod observed;
 pub mod plan;

@@ -130,6 +130,10 @@ pub struct SiteRecorded {
     pub protected_servers: BTreeSet<ServerName>,
     /// Protected groups of the revision last applied.
     pub protected_groups: BTreeSet<GroupName>,
-    /// How many objects (servers, instances, records) the revision last applied had.
+    /// How many objects (servers, wanted instances) the revision last applied had.
     pub objects: u32,
+    /// Where the instances of each group were when the group last had nothing left to do: tells a
+    /// move from a removal, and a move's two ends from the rest of the group, while it goes on.
+    #[serde(default)]
+    pub placed: BTreeMap<GroupName, BTreeSet<ServerName>>,
 }

@@ -269,8 +269,8 @@ pub struct PlannedRecord {
     /// The mark as read at the first server when this was planned (compare and swap at the DNS
     /// server); none: neither mark nor record were there.
     pub expect_mark: Option<String>,
-    /// The ready step it carries out.
-    pub step: StepId,
+    /// The ready steps it carries out: one write may add one instance and take another away.
+    pub steps: Vec<StepId>,
 }
 
 /// Something not done now.

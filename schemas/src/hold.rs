@@ -1,0 +1,273 @@
+//! Holds in words: why something is not done now, and the command that settles it.
+//!
+//! Everything that shows a hold (`plan`, `status`, `why`, the journal) says it with these words.
+//! Which reason applies when is decided in `stead-plan`; when a hold began is in the journal.
+
+use std::fmt;
+
+use crate::names::Thing;
+use crate::plan::HoldReason;
+
+impl fmt::Display for HoldReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AwaitingJoin { server } => write!(f, "waiting for {server} to join (never seen)"),
+            Self::BudgetSpent {
+                budget,
+                wanted,
+                limit,
+            } => {
+                write!(
+                    f,
+                    "guards.{budget} is {limit}, this revision wants {wanted}"
+                )
+            }
+            Self::FailedSites { failed } => {
+                write!(f, "the revision stopped: {} failed", listed(failed))
+            }
+            Self::ForeignRecord { record } => {
+                write!(
+                    f,
+                    "foreign record in the way: {record} has no mark of this hierarchy and site"
+                )
+            }
+            Self::LastHealthy { group } => {
+                write!(f, "it is the last healthy {group} that is published")
+            }
+            Self::MostlyEmpty { removed, of } => write!(
+                f,
+                "the revision would remove {removed} of {of} objects, more than half"
+            ),
+            Self::NeedsConfirmLost { server, role } => write!(
+                f,
+                "{server} is silent and may still run its {role}, which may not run twice"
+            ),
+            Self::NoCandidate {
+                group,
+                wanted,
+                found,
+            } => write!(f, "{group} wants {wanted} servers and {found} can take it"),
+            Self::NoProgram { role } => write!(f, "no program for {role}"),
+            Self::NotSupported { what } => write!(f, "{what} can't be run by this version"),
+            Self::OldActiveUnknown { server } => write!(
+                f,
+                "{server} was the active site server and is not seen stopped"
+            ),
+            Self::RecordUnknown { record } => {
+                write!(f, "what the DNS servers answer for {record} is not known")
+            }
+            Self::Protected => f.write_str("it is protected: removing it takes two commits"),
+            Self::RecordContested { record } => write!(
+                f,
+                "{record} is changed by somebody else again and again, so it is left alone"
+            ),
+            Self::ReconcilerSuspect => {
+                f.write_str("no agent of the site is heard: the fault may be the reconciler's own")
+            }
+            Self::SecretMissing { secret } => {
+                write!(f, "the reconciler has no secret {secret}")
+            }
+            Self::SitesAtOnce { limit } => {
+                write!(
+                    f,
+                    "guards.maxSitesAtOnce: {limit} sites are changing already"
+                )
+            }
+            Self::Suspended { by, why, .. } => write!(f, "suspended by {by}: {why}"),
+            Self::Unhealthy { instance, message } => match message {
+                Some(message) => write!(f, "{instance} is not healthy: {message}"),
+                None => write!(f, "{instance} is not healthy"),
+            },
+            Self::UnknownObservation { server, .. } => {
+                write!(f, "{server} does not answer: what runs there is not known")
+            }
+        }
+    }
+}
+
+impl HoldReason {
+    /// What a person can do about it: a command, or a line of git. None where it ends by itself.
+    ///
+    /// `about` is the hold's [`crate::plan::Hold::about`].
+    #[must_use]
+    pub fn remedy(&self, about: &str) -> Option<String> {
+        match self {
+            Self::AwaitingJoin { server } => Some(format!(
+                "stead pki issue {server}, then start its site-agent with that certificate"
+            )),
+            Self::BudgetSpent { budget, wanted, .. } => Some(format!(
+                "make the change in smaller commits, or raise guards.{budget} to {wanted}"
+            )),
+            Self::FailedSites { failed } => {
+                let site = failed.first().map_or("SITE", |site| site.as_str());
+                Some(format!(
+                    "stead why {site}, then revert the commit or repair it"
+                ))
+            }
+            Self::ForeignRecord { record } | Self::RecordContested { record } => Some(format!(
+                "stead list records, then remove {record} at the DNS server or find who writes it"
+            )),
+            Self::MostlyEmpty { removed, .. } => Some(format!(
+                "revert the commit; if it is meant, raise guards.maxRemovals to {removed} in one before it"
+            )),
+            Self::NeedsConfirmLost { server, .. } => Some(format!(
+                "power is certainly off: stead confirm-lost {server}"
+            )),
+            Self::NoCandidate { group, .. } => Some(format!(
+                "add a server that matches `among` of {group}, or lower its `instances`"
+            )),
+            Self::NoProgram { role } => Some(format!("give {role} a `service:`")),
+            Self::OldActiveUnknown { server } => {
+                Some(format!("bring {server} back, or set `active` back to it"))
+            }
+            Self::Protected => Some(
+                "set `protect: false` in one commit, remove in the next; or restore it".to_owned(),
+            ),
+            Self::SecretMissing { secret } => Some(format!(
+                "put a file {secret} into the reconciler's secretsDir"
+            )),
+            Self::Suspended { .. } => Some(format!("stead resume {}", scope_of(about))),
+            Self::Unhealthy { instance, .. } => Some(format!("stead logs {instance}")),
+            Self::LastHealthy { .. }
+            | Self::NotSupported { .. }
+            | Self::ReconcilerSuspect
+            | Self::RecordUnknown { .. }
+            | Self::SitesAtOnce { .. }
+            | Self::UnknownObservation { .. } => None,
+        }
+    }
+}
+
+/// What `suspend` takes: an instance's server, else the thing itself.
+fn scope_of(about: &str) -> String {
+    match about.parse() {
+        Ok(Thing::Instance(name)) => format!("{}/{}", name.site, name.server),
+        _ => about.to_owned(),
+    }
+}
+
+fn listed<T: fmt::Display>(things: &[T]) -> String {
+    let mut text = String::new();
+    for (index, thing) in things.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&thing.to_string());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::role::Role;
+    use crate::time::WallMs;
+
+    fn each_kind() -> Vec<HoldReason> {
+        let server = || "p01-a".parse().unwrap();
+        let record = || "p01.cm.example/A".parse().unwrap();
+        vec![
+            HoldReason::AwaitingJoin { server: server() },
+            HoldReason::BudgetSpent {
+                budget: "maxRemovals".into(),
+                wanted: 9,
+                limit: 3,
+            },
+            HoldReason::FailedSites {
+                failed: vec!["P01".parse().unwrap(), "P02".parse().unwrap()],
+            },
+            HoldReason::ForeignRecord { record: record() },
+            HoldReason::LastHealthy {
+                group: "managementPoint".parse().unwrap(),
+            },
+            HoldReason::MostlyEmpty { removed: 7, of: 9 },
+            HoldReason::NeedsConfirmLost {
+                server: server(),
+                role: Role::ReportingPoint,
+            },
+            HoldReason::NoCandidate {
+                group: "dp".parse().unwrap(),
+                wanted: 2,
+                found: 1,
+            },
+            HoldReason::NoProgram {
+                role: Role::SmsProvider,
+            },
+            HoldReason::NotSupported {
+                what: "a systemd unit".into(),
+            },
+            HoldReason::OldActiveUnknown { server: server() },
+            HoldReason::RecordUnknown { record: record() },
+            HoldReason::Protected,
+            HoldReason::RecordContested { record: record() },
+            HoldReason::ReconcilerSuspect,
+            HoldReason::SecretMissing {
+                secret: "db-password".parse().unwrap(),
+            },
+            HoldReason::SitesAtOnce { limit: 5 },
+            HoldReason::Suspended {
+                by: "alice".into(),
+                why: "CHG-1".into(),
+                until: Some(WallMs(1)),
+            },
+            HoldReason::Unhealthy {
+                instance: "P01/dp@p01-a".parse().unwrap(),
+                message: Some("exit status 1".into()),
+            },
+            HoldReason::UnknownObservation {
+                server: server(),
+                since: None,
+            },
+        ]
+    }
+
+    #[test]
+    fn every_hold_that_needs_a_person_says_what_the_person_can_do() {
+        for reason in each_kind() {
+            if reason.needs_person() {
+                assert!(reason.remedy("P01").is_some(), "{reason}");
+            }
+            assert!(!reason.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn words_are_those_of_the_operators_tasks() {
+        let fab_b = HoldReason::AwaitingJoin {
+            server: "fab-b".parse().unwrap(),
+        };
+        assert_eq!(fab_b.to_string(), "waiting for fab-b to join (never seen)");
+        let up1 = HoldReason::NeedsConfirmLost {
+            server: "p01-up1".parse().unwrap(),
+            role: Role::ReportingPoint,
+        };
+        assert!(
+            up1.remedy("P01")
+                .unwrap()
+                .contains("stead confirm-lost p01-up1")
+        );
+        let none = HoldReason::NoProgram {
+            role: Role::ManagementPoint,
+        };
+        assert_eq!(none.to_string(), "no program for managementPoint", "H28");
+    }
+
+    #[test]
+    fn a_suspension_is_lifted_by_its_scope() {
+        let reason = HoldReason::Suspended {
+            by: "a".into(),
+            why: "b".into(),
+            until: None,
+        };
+        let instance = reason.remedy("P01/dp@p01-a").unwrap();
+        assert_eq!(instance, "stead resume P01/p01-a");
+        assert_eq!(reason.remedy("P01").unwrap(), "stead resume P01");
+    }
+
+    #[test]
+    fn kinds_are_all_different() {
+        let kinds: std::collections::BTreeSet<_> =
+            each_kind().iter().map(HoldReason::kind).collect();
+        assert_eq!(kinds.len(), each_kind().len());
+    }
+}
