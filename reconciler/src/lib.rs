@@ -1,1 +1,3 @@
 //! Placeholder of the skeleton commit.
+
+pub mod commands;

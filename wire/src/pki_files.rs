@@ -107,19 +107,29 @@ pub fn load_ca(dir: &Path) -> Result<Ca, PkiFileError> {
     })
 }
 
+/// Fails when one of the two files is there already, even as a dangling link.
+///
+/// # Errors
+/// [`PkiFileError::Exists`].
+pub fn check_absent(paths: &PairPaths) -> Result<(), PkiFileError> {
+    for path in [&paths.certificate, &paths.key] {
+        if path.symlink_metadata().is_ok() {
+            return Err(PkiFileError::Exists { path: path.clone() });
+        }
+    }
+    Ok(())
+}
+
 /// Writes a certificate and its key, making the folder (0700) where it is missing. Both or
 /// neither are there afterwards, synced.
 ///
 /// # Errors
 /// [`PkiFileError::Exists`] or [`PkiFileError::Write`].
 pub fn write_pair(paths: &PairPaths, issued: &Issued) -> Result<(), PkiFileError> {
-    for path in [&paths.certificate, &paths.key] {
-        ensure_folder(parent(path))?;
-        // Looked at first for a clear answer; the writing itself can't overwrite either.
-        if path.symlink_metadata().is_ok() {
-            return Err(PkiFileError::Exists { path: path.clone() });
-        }
-    }
+    // For a clear answer before anything is done; the writing itself can't overwrite either.
+    check_absent(paths)?;
+    ensure_folder(parent(&paths.key))?;
+    ensure_folder(parent(&paths.certificate))?;
     write_new(&paths.key, &issued.key_pem, 0o600)?;
     write_new(&paths.certificate, &issued.certificate_pem, 0o644).inspect_err(|_| {
         // A key without its certificate is of no use and would block the next try.
