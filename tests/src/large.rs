@@ -19,7 +19,10 @@ pub struct Size {
 
 impl Size {
     /// The largest supported.
-    pub const LARGEST: Self = Self { primaries: 25, secondaries_each: 250 };
+    pub const LARGEST: Self = Self {
+        primaries: 25,
+        secondaries_each: 250,
+    };
 }
 
 const DIGITS: &[u8; 36] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -35,7 +38,10 @@ pub fn files(size: Size) -> Vec<SourceFile> {
     ];
     for primary in 0..size.primaries {
         let code = format!("P{primary:02}");
-        files.push(file(format!("sites/{code}.yaml"), primary_site(&code, &mut addresses)));
+        files.push(file(
+            format!("sites/{code}.yaml"),
+            primary_site(&code, &mut addresses),
+        ));
         for secondary in 0..size.secondaries_each {
             let number = primary * size.secondaries_each + secondary;
             let child = secondary_code(number);
@@ -56,7 +62,10 @@ impl Addresses {
 }
 
 fn file(path: String, text: String) -> SourceFile {
-    SourceFile { path, bytes: text.into_bytes() }
+    SourceFile {
+        path,
+        bytes: text.into_bytes(),
+    }
 }
 
 /// Codes that begin with a letter after `P`, so that they clash with no primary.

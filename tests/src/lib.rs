@@ -2,4 +2,8 @@
 //!
 //! The library part holds what several of them share. It proves nothing by itself.
 
+pub mod harness;
+pub mod large;
+pub mod processes;
+pub mod sampler;
 pub mod sources;
