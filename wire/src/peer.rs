@@ -280,7 +280,10 @@ impl Peer {
         &self,
         mut request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Connection), CallError> {
-        if let Some(mut kept) = self.take_idle() {
+        // `ready` waits for hyper to be through with the answer before; a closed one fails it.
+        if let Some(mut kept) = self.take_idle()
+            && kept.sender.ready().await.is_ok()
+        {
             match kept.sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, kept)),
                 Err(mut failed) => match failed.take_message() {
@@ -330,7 +333,7 @@ impl Peer {
             .take();
         let current = self.tls.parts();
         kept.filter(|connection| {
-            connection.sender.is_ready()
+            !connection.sender.is_closed()
                 && connection.since.elapsed() < KEEP_IDLE
                 && Arc::ptr_eq(&connection.parts, &current)
         })
