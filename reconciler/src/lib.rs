@@ -1,3 +1,7 @@
-//! Placeholder of the skeleton commit.
+//! Stead's reconciler as a library: the effects behind the commands of the `stead` program.
+//!
+//! Nouns are in `stead-schemas`, decisions in `stead-plan`; here is what touches git, agents, DNS
+//! and disks.
 
 pub mod commands;
+pub mod dns;

@@ -3,4 +3,5 @@
 //! Each has `Args` (clap) and `run`; what they share stands here. Nothing here decides: commands
 //! read, ask and print.
 
+pub mod dns;
 pub mod pki;
