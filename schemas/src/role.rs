@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::NameError;
 
+/// Where built-in roles answer for their health.
+pub const BUILT_IN_HEALTH_PATH: &str = "/health";
+
 /// What kind of site it is.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

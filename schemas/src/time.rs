@@ -55,7 +55,7 @@ impl fmt::Display for DurationMs {
         let (unit, factor) = UNITS
             .iter()
             .rev()
-            .find(|(_, factor)| self.0 % factor == 0)
+            .find(|(_, factor)| self.0.is_multiple_of(*factor))
             .unwrap_or(&UNITS[0]);
         f.pad(&format!("{}{unit}", self.0 / factor))
     }

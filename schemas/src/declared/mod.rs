@@ -1,9 +1,41 @@
 //! What operators write: from the bytes of YAML files to [`crate::desired::HierarchyDesired`].
 //!
 //! Pure: the caller reads folders or git objects and hands over bytes; nothing here opens a file,
-//! asks a clock or looks a secret up.
+//! asks a clock or looks a secret up. One way through: `yaml` makes trees, `documents` whole sites,
+//! `validate` and `typed` hold them against the schema, `checks` against each other, `resolve`
+//! makes what the planner reads.
 
+#![allow(dead_code, reason = "the checks that use the rest land next")]
+
+mod documents;
+pub mod problem;
+mod resolve;
+mod scalar;
 pub mod settings;
+mod stamp;
+pub mod tree;
+mod typed;
+pub mod types;
+mod words;
+pub mod yaml;
+
+use std::collections::BTreeMap;
+
+pub use self::documents::EffectiveSite;
+use self::problem::{Finding, Findings};
+pub use self::problem::{Problem, Severity};
+use self::tree::{Node, Sources, Spot};
+use self::typed::{Damage, read_document, read_site};
+use self::types::Hierarchy;
+use crate::desired::HierarchyDesired;
+use crate::names::SiteCode;
+
+/// Most files of a topology.
+pub const FILES_MAX: usize = 100_000;
+/// Most bytes of a topology.
+pub const BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most values of a topology, aliases written out.
+pub const NODES_MAX: usize = 4_000_000;
 
 /// One file of the topology folder, as read by whoever reads files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,3 +55,119 @@ impl SourceFile {
         }
     }
 }
+
+/// What a check of a topology found.
+#[derive(Debug)]
+pub struct Checked {
+    /// Errors and warnings, by file and line.
+    pub problems: Vec<Problem>,
+    /// What is declared; none exactly when there is an error.
+    pub desired: Option<HierarchyDesired>,
+    /// The hierarchy document, where there is one.
+    pub hierarchy: Option<Node>,
+    /// Whole sites, also of a topology with errors, for `render`.
+    pub sites: BTreeMap<SiteCode, EffectiveSite>,
+    /// What the spots in the trees point into.
+    pub sources: Sources,
+}
+
+impl Checked {
+    /// The errors alone.
+    pub fn errors(&self) -> impl Iterator<Item = &Problem> {
+        self.problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error)
+    }
+
+    /// The warnings alone.
+    pub fn warnings(&self) -> impl Iterator<Item = &Problem> {
+        self.problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Warning)
+    }
+}
+
+/// Checks a topology: syntax, schema, meaning, all in one pass.
+#[must_use]
+pub fn check(files: &[SourceFile]) -> Checked {
+    let mut findings = Findings::default();
+    let mut sources = Sources::default();
+    let (trees, lost) = parse_all(files, &mut sources, &mut findings);
+    let documents = documents::assemble(trees, lost, &mut findings);
+    let hierarchy: Option<Hierarchy> = documents
+        .hierarchy
+        .as_ref()
+        .and_then(|tree| read_document(tree, &mut findings));
+    if documents.hierarchy.is_none() && !documents.lost {
+        let spot = Spot {
+            file: 0,
+            line: 1,
+            column: 1,
+            start: 0,
+            end: 0,
+        };
+        findings.add(Finding::error(
+            "one-hierarchy",
+            spot,
+            "there is no Hierarchy document",
+        ));
+    }
+    let mut read = Vec::new();
+    for site in documents.sites.values() {
+        let value = site.tree.value();
+        read.extend(read_site(site, value, Damage::default(), &mut findings));
+    }
+    let desired = match &hierarchy {
+        Some(hierarchy) if !findings.any_error() => {
+            Some(resolve::resolve(hierarchy, &read, &sources))
+        }
+        _ => None,
+    };
+    Checked {
+        problems: findings.finish(&sources),
+        desired,
+        hierarchy: documents.hierarchy,
+        sites: documents.sites,
+        sources,
+    }
+}
+
+/// The documents of all files, in the order of their paths.
+fn parse_all(
+    files: &[SourceFile],
+    sources: &mut Sources,
+    findings: &mut Findings,
+) -> (Vec<Node>, bool) {
+    let mut order: Vec<&SourceFile> = files.iter().collect();
+    order.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut trees = Vec::new();
+    let mut lost = false;
+    let (mut bytes, mut nodes) = (0, 0);
+    for (count, source) in order.into_iter().enumerate() {
+        let file = sources.add(&source.path);
+        bytes += source.bytes.len();
+        if count >= FILES_MAX || bytes > BYTES_MAX || nodes > NODES_MAX {
+            let spot = Spot {
+                file,
+                line: 1,
+                column: 1,
+                start: 0,
+                end: 0,
+            };
+            let message = format!(
+                "the topology is too large from here on: at most {FILES_MAX} files, {BYTES_MAX} \
+                 bytes, {NODES_MAX} values"
+            );
+            findings.add(Finding::error("too-large", spot, message));
+            return (trees, true);
+        }
+        let parsed = yaml::parse(source, file, findings);
+        nodes += parsed.nodes;
+        lost |= parsed.lost;
+        trees.extend(parsed.documents);
+    }
+    (trees, lost)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! Tests of the whole way from YAML to what is desired.
+
+use super::*;
+
+mod topologies;
+
+/// Checks one inline document set.
+fn check_text(yaml: &str) -> Checked {
+    check(&[SourceFile::new("a.yaml", yaml)])
+}
