@@ -5,3 +5,4 @@
 
 pub mod commands;
 pub mod dns;
+pub mod git;

@@ -1,0 +1,9 @@
+//! The git source against real repositories, a real ssh server and a real https server.
+//!
+//! One binary; what each file proves stands at its top.
+
+#[cfg(test)]
+mod git {
+    mod folders;
+    mod scratch;
+}
