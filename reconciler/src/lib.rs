@@ -1,8 +1,10 @@
-//! Stead's reconciler as a library: the effects behind the commands of the `stead` program.
+//! The reconciler and its command line: the effects around `stead-plan`'s decisions.
 //!
-//! Nouns are in `stead-schemas`, decisions in `stead-plan`; here is what touches git, agents, DNS
-//! and disks.
+//! A library so that the binary stays thin and tests reach the parts. It decides nothing about what
+//! a hierarchy should look like (`stead-plan` does) and runs no role (`site-agent` does).
 
+pub mod api_client;
 pub mod commands;
 pub mod dns;
 pub mod git;
+pub mod output;

@@ -1,7 +1,132 @@
-//! The commands of `stead`, one file or folder a command.
+//! The command line of `stead`: one file a command, its doc comment is its help.
 //!
-//! Each has `Args` (clap) and `run`; what they share stands here. Nothing here decides: commands
-//! read, ask and print.
+//! stdout carries data, stderr everything else; every command ends in an [`Outcome`] or a
+//! [`CommandError`], and `error.rs` alone knows exit codes (design section 8). Commands read and
+//! show; what they show is decided in `stead-plan` and in the daemon.
 
+mod confirm_lost;
 pub mod dns;
+mod error;
+mod history;
+mod list;
+mod logs;
 pub mod pki;
+mod status;
+mod suspend;
+mod wait;
+mod why;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind as ClapKind;
+use clap::{Parser, Subcommand};
+
+use crate::output::{Ui, when};
+
+pub use error::{CommandError, CommandResult, ErrorKind, Outcome, chain};
+
+/// Keeps a hierarchy of sites as git declares it.
+///
+/// Exit codes: 0 fine; 1 failed, bad usage included; 2 changes pending (`plan --detailed-exitcode`
+/// only); 3 could not observe; 4 held, a person is needed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stead",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(status::StatusArgs),
+    List(list::ListArgs),
+    Why(why::WhyArgs),
+    History(history::HistoryArgs),
+    Logs(logs::LogsArgs),
+    Wait(wait::WaitArgs),
+    Suspend(suspend::SuspendArgs),
+    Resume(suspend::ResumeArgs),
+    ConfirmLost(confirm_lost::ConfirmLostArgs),
+    Pki(pki::Args),
+    Dns(dns::DnsArgs),
+}
+
+/// Runs the process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let ui = Ui::of_process();
+    match Cli::try_parse() {
+        Ok(cli) => error::finish(&ui, run(&ui, cli.command)),
+        Err(error) => {
+            let code = match error.kind() {
+                ClapKind::DisplayHelp | ClapKind::DisplayVersion => Outcome::Done,
+                _ => Outcome::Failed,
+            };
+            // Who closed the pipe does not want the help.
+            drop(error.print());
+            code.code().into()
+        }
+    }
+}
+
+fn run(ui: &Ui, command: Command) -> CommandResult {
+    match command {
+        Command::Status(args) => block_on(status::run(ui, args)),
+        Command::List(args) => block_on(list::run(ui, args)),
+        Command::Why(args) => block_on(why::run(ui, args)),
+        Command::History(args) => block_on(history::run(ui, args)),
+        Command::Logs(args) => block_on(logs::run(ui, args)),
+        Command::Wait(args) => block_on(wait::run(ui, args)),
+        Command::Suspend(args) => block_on(suspend::suspend(ui, args)),
+        Command::Resume(args) => block_on(suspend::resume(ui, args)),
+        Command::ConfirmLost(args) => block_on(confirm_lost::run(ui, args)),
+        Command::Dns(args) => block_on(async {
+            dns::run(args).await?;
+            Ok(Outcome::Done)
+        }),
+        Command::Pki(args) => {
+            ui.data(&pki::run(&args, when::now())?)?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// Runs a command that waits, on one thread: commands have nothing to do side by side.
+fn block_on(work: impl Future<Output = CommandResult>) -> CommandResult {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_argument_has_help() {
+        fn look(command: &clap::Command, path: &str) {
+            assert!(command.get_about().is_some(), "`{path}` has no help");
+            for argument in command.get_arguments() {
+                let told = argument.get_help().is_some() || argument.get_id() == "help";
+                assert!(told, "`{path} {}` has no help", argument.get_id());
+            }
+            for inner in command.get_subcommands() {
+                look(inner, &format!("{path} {}", inner.get_name()));
+            }
+        }
+        look(&Cli::command(), "stead");
+    }
+}
