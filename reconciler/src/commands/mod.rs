@@ -4,6 +4,7 @@
 //! [`CommandError`], and `error.rs` alone knows exit codes (design section 8). Commands read and
 //! show; what they show is decided in `stead-plan` and in the daemon.
 
+mod check;
 mod confirm_lost;
 pub mod dns;
 mod error;
@@ -13,6 +14,7 @@ mod logs;
 pub mod pki;
 mod status;
 mod suspend;
+mod topology;
 mod wait;
 mod why;
 
@@ -43,6 +45,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::CheckArgs),
     Status(status::StatusArgs),
     List(list::ListArgs),
     Why(why::WhyArgs),
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
 
 fn run(ui: &Ui, command: Command) -> CommandResult {
     match command {
+        Command::Check(args) => check::run(ui, args),
         Command::Status(args) => block_on(status::run(ui, args)),
         Command::List(args) => block_on(list::run(ui, args)),
         Command::Why(args) => block_on(why::run(ui, args)),

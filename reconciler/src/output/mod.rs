@@ -3,6 +3,8 @@
 //! [`Ui`] knows which of the two are terminals and hence coloured; tables, times, diagnostics and
 //! annotations are made by the files below it. It decides nothing about what is shown.
 
+pub mod diagnostics;
+pub mod github;
 pub mod history;
 pub mod lists;
 pub mod status;
