@@ -90,7 +90,11 @@ macro_rules! name {
                 stringify!($ty).into()
             }
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern })
+                json_schema!({
+                    "type": "string",
+                    "pattern": $pattern,
+                    "patternErrorMessage": concat!("not a ", $kind, ": ", $want)
+                })
             }
         }
     };

@@ -105,6 +105,8 @@ impl JsonSchema for DurationMs {
         json_schema!({
             "type": "string",
             "pattern": "^[0-9]+(ms|s|m|h|d)$",
+            "patternErrorMessage":
+                "not a duration: a whole number and a unit: 500ms, 30s, 5m, 4h or 8d",
             "examples": ["500ms", "30s", "5m", "4h", "8d"]
         })
     }
@@ -151,6 +153,7 @@ impl JsonSchema for DurationOrNever {
         json_schema!({
             "type": "string",
             "pattern": "^([0-9]+(ms|s|m|h|d)|never)$",
+            "patternErrorMessage": "not a duration like 30s, 5m or 4h, nor `never`",
             "examples": ["10m", "never"]
         })
     }

@@ -125,7 +125,7 @@ fn spot_of_kind(tree: &Node) -> Spot {
 }
 
 /// Which kind a document is; tells why it is none.
-fn kind_of(tree: &Node, findings: &mut Findings) -> Option<DocumentKind> {
+pub(super) fn kind_of(tree: &Node, findings: &mut Findings) -> Option<DocumentKind> {
     let version = tree.get("apiVersion");
     let text = version.and_then(Node::text);
     match (text, version) {

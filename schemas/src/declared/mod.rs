@@ -7,15 +7,20 @@
 
 #![allow(dead_code, reason = "the checks that use the rest land next")]
 
+pub mod config;
 mod documents;
+pub mod explain;
+mod loosen;
 pub mod problem;
 mod resolve;
 mod scalar;
+pub mod schema;
 pub mod settings;
 mod stamp;
 pub mod tree;
 mod typed;
 pub mod types;
+mod validate;
 mod words;
 pub mod yaml;
 
@@ -25,8 +30,8 @@ pub use self::documents::EffectiveSite;
 use self::problem::{Finding, Findings};
 pub use self::problem::{Problem, Severity};
 use self::tree::{Node, Sources, Spot};
-use self::typed::{Damage, read_document, read_site};
-use self::types::Hierarchy;
+use self::typed::{read_document, read_site};
+use self::types::{DocumentKind, Hierarchy};
 use crate::desired::HierarchyDesired;
 use crate::names::SiteCode;
 
@@ -93,29 +98,21 @@ pub fn check(files: &[SourceFile]) -> Checked {
     let mut findings = Findings::default();
     let mut sources = Sources::default();
     let (trees, lost) = parse_all(files, &mut sources, &mut findings);
+    findings.end_stage();
     let documents = documents::assemble(trees, lost, &mut findings);
-    let hierarchy: Option<Hierarchy> = documents
-        .hierarchy
-        .as_ref()
-        .and_then(|tree| read_document(tree, &mut findings));
-    if documents.hierarchy.is_none() && !documents.lost {
-        let spot = Spot {
-            file: 0,
-            line: 1,
-            column: 1,
-            start: 0,
-            end: 0,
-        };
-        findings.add(Finding::error(
-            "one-hierarchy",
-            spot,
-            "there is no Hierarchy document",
-        ));
+    let hierarchy = read_hierarchy(&documents, &mut findings);
+    for set in &documents.sets {
+        validate::document_fits(set, DocumentKind::SiteSet, &mut findings);
     }
-    let mut read = Vec::new();
+    for (kind, tree) in &documents.settings {
+        config::check_document(*kind, tree, &mut findings);
+    }
+    findings.end_stage();
+    let mut read = Vec::with_capacity(documents.sites.len());
     for site in documents.sites.values() {
-        let value = site.tree.value();
-        read.extend(read_site(site, value, Damage::default(), &mut findings));
+        let mut value = site.tree.value();
+        let damage = validate::site_fits(site, &mut value, &mut findings);
+        read.extend(read_site(site, value, damage, &mut findings));
     }
     let desired = match &hierarchy {
         Some(hierarchy) if !findings.any_error() => {
@@ -129,6 +126,22 @@ pub fn check(files: &[SourceFile]) -> Checked {
         hierarchy: documents.hierarchy,
         sites: documents.sites,
         sources,
+    }
+}
+
+/// The hierarchy, where there is one without errors of its own.
+fn read_hierarchy(documents: &documents::Documents, findings: &mut Findings) -> Option<Hierarchy> {
+    let Some(tree) = &documents.hierarchy else {
+        if !documents.lost {
+            let message = "there is no Hierarchy document: a topology has one";
+            findings.add(Finding::error("one-hierarchy", Spot::start_of(0), message));
+        }
+        return None;
+    };
+    if validate::document_fits(tree, DocumentKind::Hierarchy, findings) {
+        read_document(tree, findings)
+    } else {
+        None
     }
 }
 
@@ -147,13 +160,7 @@ fn parse_all(
         let file = sources.add(&source.path);
         bytes += source.bytes.len();
         if count >= FILES_MAX || bytes > BYTES_MAX || nodes > NODES_MAX {
-            let spot = Spot {
-                file,
-                line: 1,
-                column: 1,
-                start: 0,
-                end: 0,
-            };
+            let spot = Spot::start_of(file);
             let message = format!(
                 "the topology is too large from here on: at most {FILES_MAX} files, {BYTES_MAX} \
                  bytes, {NODES_MAX} values"

@@ -146,6 +146,7 @@ pub(super) struct Findings {
     list: Vec<(Finding, u32)>,
     by_spot: BTreeMap<(Spot, &'static str), Vec<usize>>,
     errors_at: BTreeSet<Spot>,
+    told_before: BTreeSet<Spot>,
     dropped: usize,
 }
 
@@ -180,9 +181,16 @@ impl Findings {
         self.list.push((finding, 0));
     }
 
-    /// Whether an error was told of exactly this spot: others there only follow from it.
-    pub(super) fn has_error_at(&self, spot: Spot) -> bool {
-        self.errors_at.contains(&spot)
+    /// Ends a stage: what later stages find at the spots of its errors only follows from them.
+    pub(super) fn end_stage(&mut self) {
+        self.told_before.clone_from(&self.errors_at);
+    }
+
+    /// Adds a finding unless an earlier stage found an error at exactly that spot.
+    pub(super) fn add_unless_told(&mut self, finding: Finding) {
+        if !self.told_before.contains(&finding.spot) {
+            self.add(finding);
+        }
     }
 
     pub(super) fn any_error(&self) -> bool {

@@ -25,6 +25,20 @@ pub struct Spot {
     pub end: u32,
 }
 
+impl Spot {
+    /// The first character of a file.
+    #[must_use]
+    pub const fn start_of(file: u32) -> Self {
+        Self {
+            file,
+            line: 1,
+            column: 1,
+            start: 0,
+            end: 0,
+        }
+    }
+}
+
 /// The paths that spots point into.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {

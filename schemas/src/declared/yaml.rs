@@ -51,13 +51,7 @@ pub(super) fn parse(source: &SourceFile, file: u32, findings: &mut Findings) -> 
 
 /// The file's text, or why it is none.
 fn text(source: &SourceFile, file: u32) -> Result<&str, Box<Finding>> {
-    let start = Spot {
-        file,
-        line: 1,
-        column: 1,
-        start: 0,
-        end: 0,
-    };
+    let start = Spot::start_of(file);
     if source.bytes.len() > FILE_BYTES_MAX {
         return Err(Box::new(Finding::error(
             "file-size",

@@ -8,3 +8,4 @@ mod topologies;
 fn check_text(yaml: &str) -> Checked {
     check(&[SourceFile::new("a.yaml", yaml)])
 }
+mod schema;
