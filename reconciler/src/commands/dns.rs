@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Args;
 use stead_schemas::desired::TsigAlgorithm;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,8 +15,8 @@ use crate::dns::server::{Scope, ServeError, ServerConfig, ServerKey, serve};
 use crate::dns::{KeyError, TsigKey};
 
 /// Serve one DNS zone from this process, updated over RFC 2136 with TSIG.
-#[derive(Debug, Args)]
-pub struct DnsArgs {
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// Address and port, for TCP and UDP; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:5300", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
@@ -115,7 +114,7 @@ pub enum DnsError {
 ///
 /// # Errors
 /// [`DnsError`] when keys, zone file or address cannot be used.
-pub async fn run(args: DnsArgs) -> Result<(), DnsError> {
+pub async fn run(args: Args) -> Result<(), DnsError> {
     let mut keys = Vec::new();
     for key in &args.key {
         keys.push(ServerKey {

@@ -6,6 +6,7 @@
 mod change;
 mod exchange;
 mod ownership;
+mod publish;
 mod reading;
 mod sign;
 mod transfer;
@@ -17,21 +18,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RecordType as WireType};
+use stead_schemas::observed::Served;
 use stead_schemas::record::RecordKey;
 
 pub use self::change::{Applied, PublishError, RecordChange};
 pub use self::exchange::ExchangeError;
 pub use self::ownership::{MarkReading, NotOurs, may_write};
-pub use self::reading::{Reading, Served, Unreadable};
+pub use self::reading::{Reading, Unreadable};
 pub use self::sign::KeyFault;
 pub use self::transfer::{Transfer, TransferError};
 pub use self::verify::{Expected, Verified, ZoneState};
 
-use self::change::Outcome;
 use self::exchange::Connection;
-use self::sign::Verdict;
 use super::convert;
 use super::key::TsigKey;
 
@@ -186,190 +185,6 @@ impl Client {
                 None
             }
         }
-    }
-
-    /// The zone that a name is in at a server: the longest that the server is authoritative for,
-    /// found by SOA on label boundaries.
-    ///
-    /// # Errors
-    /// [`PublishError::NoZone`] where there is none, [`PublishError::Unreached`] without an answer.
-    pub async fn zone_of(&self, server: SocketAddr, name: &str) -> Result<String, PublishError> {
-        let key = RecordKey {
-            name: name.to_owned(),
-            rtype: stead_schemas::record::RecordType::A,
-        };
-        self.enclosing_zone(server, &key)
-            .await
-            .map(|zone| convert::text(&zone))
-    }
-
-    async fn enclosing_zone(
-        &self,
-        server: SocketAddr,
-        key: &RecordKey,
-    ) -> Result<Name, PublishError> {
-        let no_zone = || PublishError::NoZone {
-            server,
-            name: key.name.clone(),
-        };
-        let unreached = |source| PublishError::Unreached {
-            key: key.clone(),
-            source,
-        };
-        let wanted = convert::name(&key.name).map_err(|_| no_zone())?;
-        let mut connection = Connection::open(server, self.limit)
-            .await
-            .map_err(unreached)?;
-        let mut name = wanted.clone();
-        while !name.is_root() {
-            let answer = connection
-                .ask(&name, WireType::SOA)
-                .await
-                .map_err(unreached)?;
-            let code = answer.response_code;
-            let said = matches!(code, ResponseCode::NoError | ResponseCode::NXDomain);
-            if said && answer.authoritative {
-                let mut records = answer.answers.iter().chain(&answer.authorities);
-                let soa =
-                    records.find(|r| r.record_type() == WireType::SOA && r.name.zone_of(&wanted));
-                if let Some(soa) = soa {
-                    return Ok(soa.name.to_lowercase());
-                }
-            }
-            name = name.base_name();
-        }
-        Err(no_zone())
-    }
-
-    /// Makes one change at the server that takes updates: checked against the mark as read (H22),
-    /// sent as one atomic message, signed anew for each key that is tried.
-    ///
-    /// # Errors
-    /// [`PublishError`]; after any of them the record is as it was, unless it says "unknown".
-    pub async fn change(&self, change: &RecordChange) -> Result<Applied, PublishError> {
-        let server = *self
-            .servers
-            .first()
-            .ok_or(PublishError::NotSetUp { what: "server" })?;
-        may_write(&change.key, &change.mark, change.expect.as_deref(), false)
-            .map_err(PublishError::NotOurs)?;
-        let zone = self.enclosing_zone(server, &change.key).await?;
-        let mut faults = Vec::new();
-        for key in &self.keys {
-            match self.attempt(server, &zone, key, change).await? {
-                Attempt::Answered(Verdict::Key(fault)) => {
-                    faults.push((key.name().to_owned(), fault));
-                    if !fault.try_next() {
-                        break;
-                    }
-                }
-                Attempt::Answered(verdict) => {
-                    let outcome = change::outcome(verdict, change, &zone, server, key.name())?;
-                    return match outcome {
-                        Outcome::Applied => Ok(applied(&zone, server, Some(key))),
-                        Outcome::Lost => self.explain_loss(server, &zone, change).await,
-                    };
-                }
-                Attempt::Unanswered(source) => {
-                    return self.read_back(server, &zone, change, source).await;
-                }
-            }
-        }
-        if faults.is_empty() {
-            return Err(PublishError::NotSetUp { what: "TSIG key" });
-        }
-        Err(PublishError::KeysRefused { server, faults })
-    }
-
-    /// One message, signed once and sent once.
-    async fn attempt(
-        &self,
-        server: SocketAddr,
-        zone: &Name,
-        key: &TsigKey,
-        change: &RecordChange,
-    ) -> Result<Attempt, PublishError> {
-        let unreached = |source| PublishError::Unreached {
-            key: change.key.clone(),
-            source,
-        };
-        let mut message = change::message(zone, change)?;
-        let (bytes, mut verifier) = sign::sign(&mut message, key, server).map_err(unreached)?;
-        let mut connection = Connection::open(server, self.limit)
-            .await
-            .map_err(unreached)?;
-        let exchanged = async {
-            connection.send(&bytes).await?;
-            let raw = connection.receive().await?;
-            sign::judge(&raw, &message, &mut verifier, server)
-        };
-        Ok(match exchanged.await {
-            Ok(verdict) => Attempt::Answered(verdict),
-            Err(source) => Attempt::Unanswered(source),
-        })
-    }
-
-    /// The answer is lost: only what the server now holds can say whether the change was made.
-    async fn read_back(
-        &self,
-        server: SocketAddr,
-        zone: &Name,
-        change: &RecordChange,
-        source: ExchangeError,
-    ) -> Result<Applied, PublishError> {
-        match self.read_from(server, &change.key).await {
-            Ok(served) if is_done(&served, change) => Ok(applied(zone, server, None)),
-            _ => Err(PublishError::Unanswered {
-                server,
-                key: change.key.clone(),
-                source,
-            }),
-        }
-    }
-
-    /// The prerequisite did not hold: the record is someone else's, or was overtaken, or an earlier
-    /// message of our own had gone through.
-    async fn explain_loss(
-        &self,
-        server: SocketAddr,
-        zone: &Name,
-        change: &RecordChange,
-    ) -> Result<Applied, PublishError> {
-        let key = change.key.clone();
-        let served = match self.read_from(server, &change.key).await {
-            Ok(served) => served,
-            Err(source) => return Err(PublishError::Unreadable { key, source }),
-        };
-        if is_done(&served, change) {
-            return Ok(applied(zone, server, None));
-        }
-        let exists = served.set.is_some();
-        may_write(&change.key, &change.mark, served.mark.as_deref(), exists)
-            .map_err(PublishError::NotOurs)?;
-        Err(PublishError::LostRace {
-            key,
-            server,
-            found: served.mark.unwrap_or_else(|| "absent".to_owned()),
-        })
-    }
-}
-
-enum Attempt {
-    Answered(Verdict),
-    Unanswered(ExchangeError),
-}
-
-/// Whether a reading shows exactly what a change wanted, its own mark included.
-fn is_done(served: &Served, change: &RecordChange) -> bool {
-    let mark = change.want.as_ref().map(|_| change.mark.to_string());
-    served.set == change.want && served.mark == mark
-}
-
-fn applied(zone: &Name, server: SocketAddr, key: Option<&TsigKey>) -> Applied {
-    Applied {
-        zone: convert::text(zone),
-        server,
-        signed_by: key.map(|key| key.name().to_owned()),
     }
 }
 

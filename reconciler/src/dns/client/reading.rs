@@ -7,20 +7,12 @@ use std::net::SocketAddr;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType as WireType};
-use stead_schemas::record::{RecordKey, RecordSet};
+use stead_schemas::observed::Served;
+use stead_schemas::record::RecordKey;
 use thiserror::Error;
 
 use super::exchange::ExchangeError;
 use crate::dns::convert;
-
-/// What one server holds of a key. The mark is its text as read; read it with `Mark::from_str`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Served {
-    /// The record set, if there is one.
-    pub set: Option<RecordSet>,
-    /// The text of the TXT at the key's mark name, if there is one.
-    pub mark: Option<String>,
-}
 
 /// What one server said about one key.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::dns::key::TsigKey;
 /// What a server holds against a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFault {
-    /// Unknown name or algorithm.
+    /// Unknown name or algorithm; Knot says so too of a good key that its `acl` allows nothing.
     BadKey,
     /// Another secret under that name.
     BadSig,
@@ -41,7 +41,7 @@ impl fmt::Display for KeyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadKey => {
-                f.write_str("BADKEY, it does not know this key name with this algorithm")
+                f.write_str("BADKEY, it does not know this key name with this algorithm (Knot: or its acl does not allow the key this name)")
             }
             Self::BadSig => f.write_str("BADSIG, it has another secret for this key name"),
             Self::BadTime(None) => {

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType as WireType};
+use stead_schemas::observed::Served;
 use thiserror::Error;
 
 use super::exchange::{Connection, ExchangeError, decode, encode};
-use super::reading::{Served, Unreadable, mark_text};
+use super::reading::{Unreadable, mark_text};
 use super::sign;
 use crate::dns::convert;
 use crate::dns::key::TsigKey;

@@ -10,10 +10,11 @@ use futures_util::future::join_all;
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
 use hickory_proto::rr::RecordType as WireType;
+use stead_schemas::observed::Served;
 use stead_schemas::record::{RecordKey, RecordSet};
 use tokio::time::{Instant, sleep};
 
-use super::reading::{self, Served, Unreadable};
+use super::reading::{self, Unreadable};
 use super::{Client, ask_all};
 
 /// The pause between two questions to a server doubles from the first to the last of these.

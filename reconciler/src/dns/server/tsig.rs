@@ -4,8 +4,8 @@
 
 use hickory_proto::ProtoError;
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::TSigResponseContext;
 use hickory_proto::rr::rdata::tsig::{TSIG, TsigError, make_tsig_record};
+use hickory_proto::rr::{DNSClass, TSigResponseContext};
 
 use super::ServerKey;
 
@@ -46,8 +46,10 @@ pub(super) fn authenticate<'k>(
         )));
     };
     let signer = key.key.signer();
-    // A time below its own fudge would underflow in hickory's range.
-    let sane = tsig.time >= u64::from(tsig.fudge);
+    // A time below its own fudge would underflow in hickory's range. Class and TTL are fixed, and
+    // hickory signs what they must be instead of what they are (section 4.2).
+    let sane =
+        tsig.time >= u64::from(tsig.fudge) && record.dns_class == DNSClass::ANY && record.ttl == 0;
     if !sane || signer.verify_message_byte(raw, None, true).is_err() {
         return Signed::Wrong(Wrong::Key(TSigResponseContext::bad_signature(
             message.id,
