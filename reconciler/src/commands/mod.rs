@@ -56,7 +56,7 @@ enum Command {
     Resume(suspend::ResumeArgs),
     ConfirmLost(confirm_lost::ConfirmLostArgs),
     Pki(pki::Args),
-    Dns(dns::DnsArgs),
+    Dns(dns::Args),
 }
 
 /// Runs the process's arguments.
