@@ -8,10 +8,13 @@ mod check;
 mod confirm_lost;
 pub mod dns;
 mod error;
+mod explain;
 mod history;
+mod init;
 mod list;
 mod logs;
 pub mod pki;
+mod schema;
 mod status;
 mod suspend;
 mod topology;
@@ -45,7 +48,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::InitArgs),
     Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
+    Schema(schema::SchemaArgs),
     Status(status::StatusArgs),
     List(list::ListArgs),
     Why(why::WhyArgs),
@@ -79,7 +85,10 @@ pub fn main() -> ExitCode {
 
 fn run(ui: &Ui, command: Command) -> CommandResult {
     match command {
+        Command::Init(args) => init::run(ui, args),
         Command::Check(args) => check::run(ui, args),
+        Command::Explain(args) => explain::run(ui, &args),
+        Command::Schema(args) => schema::run(ui, &args),
         Command::Status(args) => block_on(status::run(ui, args)),
         Command::List(args) => block_on(list::run(ui, args)),
         Command::Why(args) => block_on(why::run(ui, args)),
