@@ -1,1 +1,41 @@
-//! Placeholder of the skeleton commit.
+//! Decisions of the reconciler: what leads from what is observed to what is desired.
+//!
+//! Pure: no IO, no clock, no randomness; the same input gives the same plan. [`plan_site`] makes
+//! the road of one site, [`admit`] decides which sites may start. Carrying out is `stead`'s work.
+//!
+//! A pass goes so: plan every changed site with [`Permits::all`], [`summarise`] each plan,
+//! [`admit`] over all summaries, and plan those again that [`Admission::permits`] restricts. The
+//! second plan keeps what is not permitted where it is and says so in a hold; taking steps out of
+//! a finished plan would leave payloads that no longer fit.
+
+mod admit;
+mod agents;
+mod context;
+mod lint;
+mod members;
+mod payload;
+mod place;
+mod publish;
+mod recorded;
+mod records;
+pub mod render;
+mod road;
+mod server_names;
+mod site;
+mod site_server;
+mod spec;
+mod updates;
+mod world;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod stories;
+
+pub use admit::{Admission, InFlight, SiteSummary, admit, summarise};
+pub use context::{Context, Permits, Policy, Scope, Suspension};
+pub use lint::{Note, NoteKind, lint};
+pub use place::placement;
+pub use recorded::{objects, recorded_after};
+pub use records::{record_keys, served_instances, wanted_records};
+pub use site::plan_site;

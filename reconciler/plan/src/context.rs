@@ -1,0 +1,106 @@
+//! What planning needs beside desired and observed: who we are, what is remembered, what may be.
+
+use std::sync::Arc;
+
+use stead_schemas::desired::DnsDesired;
+use stead_schemas::names::{ObjectName, ServerName, SiteCode};
+use stead_schemas::observed::SiteRecorded;
+use stead_schemas::plan::HoldReason;
+use stead_schemas::time::{DurationMs, WallMs};
+
+/// The surroundings of one site's plan.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The site; told apart from `desired`, which is none for a site that is gone from git.
+    pub site: SiteCode,
+    /// The hierarchy: whose ownership marks are ours.
+    pub hierarchy: ObjectName,
+    /// The revision planned for.
+    pub revision: Arc<str>,
+    /// Where names are published; none: nothing is.
+    pub dns: Option<Arc<DnsDesired>>,
+    /// What is remembered of the site.
+    pub recorded: Arc<SiteRecorded>,
+    /// Suspensions of this site and its servers; others are ignored.
+    pub suspended: Vec<Suspension>,
+    /// What budgets allow.
+    pub permits: Permits,
+}
+
+/// A person stopped the reconciler from changing something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspension {
+    /// What is stopped.
+    pub scope: Scope,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// When it ends by itself.
+    pub until: Option<WallMs>,
+}
+
+/// What a suspension covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Every site: nothing is changed, records included.
+    All,
+    /// A site: nothing is changed, records included.
+    Site(SiteCode),
+    /// A server: nothing is changed on it; records follow health.
+    Server(ServerName),
+}
+
+impl Suspension {
+    /// Whether it still holds.
+    #[must_use]
+    pub fn holds_at(&self, now: WallMs) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+
+    pub(crate) fn reason(&self) -> HoldReason {
+        HoldReason::Suspended {
+            by: self.by.clone(),
+            why: self.why.clone(),
+            until: self.until,
+        }
+    }
+}
+
+/// What budgets allow a site; made by [`crate::admit`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permits {
+    /// Why the site may not change at all now; records follow health all the same.
+    pub changes: Option<HoldReason>,
+    /// Why nothing may be removed for good; moves go on.
+    pub removals: Option<HoldReason>,
+}
+
+impl Permits {
+    /// Nothing is restricted.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self {
+            changes: None,
+            removals: None,
+        }
+    }
+}
+
+/// How long steps may take before they count as failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Installing, updating, removing: an archive may have to be fetched.
+    pub agent_step: DurationMs,
+    /// Writing a record and seeing it at every server.
+    pub record_step: DurationMs,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            agent_step: DurationMs::seconds(300),
+            record_step: DurationMs::seconds(60),
+        }
+    }
+}

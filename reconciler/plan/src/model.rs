@@ -1,0 +1,583 @@
+//! A small world for tests: agents that do as they are told, DNS servers that serve, and time.
+//!
+//! [`Model::round`] is one pass: observe, plan, lint, carry out what is ready, let a moment pass.
+//! Nothing here knows why a plan is as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use stead_schemas::desired::{
+    DnsDesired, GroupDesired, Place, Placement, ServerDesired, ServiceDesired, SiteDesired,
+    SiteServerDesired,
+};
+use stead_schemas::generation::{Epoch, Generation};
+use stead_schemas::names::{GroupName, ServerName, SiteCode};
+use stead_schemas::observed::{
+    Contact, RecordObserved, Served, ServedBy, ServerObserved, SiteObserved, SiteRecorded,
+    Withdrawn,
+};
+use stead_schemas::plan::{SitePlan, Step};
+use stead_schemas::record::{Mark, RecordKey, RecordSet};
+use stead_schemas::role::{Role, SiteType};
+use stead_schemas::time::{DurationMs, DurationOrNever, WallMs};
+use stead_schemas::wire::{AgentReport, Health, InstanceReport, Phase, Program, StopRule};
+
+use crate::{Context, Permits, Policy, Suspension, plan_site, recorded_after, served_instances};
+
+/// The world of one site.
+#[derive(Clone)]
+pub(crate) struct Model {
+    pub(crate) desired: Option<SiteDesired>,
+    pub(crate) code: SiteCode,
+    pub(crate) dns: Option<Arc<DnsDesired>>,
+    pub(crate) now: WallMs,
+    pub(crate) hosts: BTreeMap<ServerName, Host>,
+    pub(crate) records: BTreeMap<RecordKey, Served>,
+    pub(crate) recorded: SiteRecorded,
+    pub(crate) withdrawn: BTreeMap<(GroupName, ServerName), Withdrawn>,
+    served: BTreeMap<(GroupName, ServerName), u32>,
+    pub(crate) suspended: Vec<Suspension>,
+    pub(crate) permits: Permits,
+    pub(crate) suspect: bool,
+    generation: u64,
+}
+
+/// A machine with its agent.
+#[derive(Clone)]
+pub(crate) struct Host {
+    pub(crate) contact: Contact,
+    pub(crate) report: Option<AgentReport>,
+    pub(crate) heard_at: Option<WallMs>,
+    pub(crate) confirmed_lost: bool,
+    /// What the agent really runs, whether or not it is heard.
+    pub(crate) real: AgentReport,
+    /// Groups whose instances never get healthy here.
+    pub(crate) broken: BTreeSet<GroupName>,
+}
+
+pub(crate) fn name<T: std::str::FromStr>(text: &str) -> T
+where
+    T::Err: std::fmt::Debug,
+{
+    text.parse().unwrap()
+}
+
+pub(crate) fn mk_place(line: u32) -> Place {
+    Place {
+        file: "sites/P01.yaml".into(),
+        line,
+        column: 5,
+    }
+}
+
+/// A site without anything.
+pub(crate) fn mk_site(code: &str) -> SiteDesired {
+    SiteDesired {
+        code: name(code),
+        site_type: SiteType::Secondary,
+        parent: None,
+        protect: false,
+        labels: BTreeMap::new(),
+        servers: BTreeMap::new(),
+        site_server: None,
+        groups: BTreeMap::new(),
+        place: mk_place(1),
+    }
+}
+
+pub(crate) trait SiteExt: Sized {
+    /// Adds servers in a zone; the address comes from the order.
+    fn servers(self, zone: &str, names: &[&str]) -> Self;
+    fn by_hand(self, group: &str, role: Role, servers: &[&str]) -> Self;
+    fn by_count(self, group: &str, role: Role, instances: u16) -> Self;
+    fn site_server(self, active: &str, passive: &[&str]) -> Self;
+    fn with(self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut site = self;
+        change(&mut site);
+        site
+    }
+}
+
+impl SiteExt for SiteDesired {
+    fn servers(mut self, zone: &str, names: &[&str]) -> Self {
+        for server in names {
+            let number = self.servers.len() + 11;
+            let line = 10 + u32::try_from(number).unwrap();
+            let desired = ServerDesired {
+                address: format!("10.1.0.{number}").parse().unwrap(),
+                agent_port: 7443,
+                zone: Some(name(zone)),
+                labels: BTreeMap::new(),
+                was: None,
+                protect: false,
+                place: mk_place(line),
+            };
+            self.servers.insert(name(server), desired);
+        }
+        self
+    }
+
+    fn by_hand(self, group: &str, role: Role, servers: &[&str]) -> Self {
+        let servers = servers.iter().map(|server| name(server)).collect();
+        with_group(self, group, role, Placement::ByHand(servers))
+    }
+
+    fn by_count(self, group: &str, role: Role, instances: u16) -> Self {
+        let placement = Placement::ByCount {
+            instances,
+            among: BTreeMap::new(),
+            spread_zones: true,
+        };
+        with_group(self, group, role, placement)
+    }
+
+    fn site_server(mut self, active: &str, passive: &[&str]) -> Self {
+        self.site_server = Some(SiteServerDesired {
+            active: name(active),
+            passive: passive.iter().map(|server| name(server)).collect(),
+            witnesses: Vec::new(),
+            service: None,
+            port: 8443,
+            place: mk_place(20),
+        });
+        self
+    }
+}
+
+fn with_group(mut site: SiteDesired, group: &str, role: Role, placement: Placement) -> SiteDesired {
+    let line = 29 + u32::try_from(site.groups.len()).unwrap();
+    let desired = GroupDesired {
+        name: name(group),
+        role,
+        placement,
+        move_after: DurationOrNever::After(DurationMs::seconds(600)),
+        publish: role.rules().publishes,
+        port: 443,
+        service: Some(mk_service("1")),
+        settings: serde_json::Value::Null,
+        drain_wait: DurationMs::seconds(30),
+        protect: false,
+        place: mk_place(line),
+    };
+    site.groups.insert(name(group), desired);
+    site
+}
+
+pub(crate) fn mk_service(version: &str) -> ServiceDesired {
+    ServiceDesired {
+        program: Program::Command(vec!["/opt/role".into(), version.into()]),
+        env: BTreeMap::new(),
+        health: None,
+        stop: StopRule::default(),
+    }
+}
+
+pub(crate) fn mk_dns() -> DnsDesired {
+    DnsDesired {
+        domain: name("cm.example"),
+        servers: vec![
+            "192.0.2.53:53".parse().unwrap(),
+            "192.0.2.54:53".parse().unwrap(),
+        ],
+        tsig: Vec::new(),
+        ttl: DurationMs::seconds(30),
+        alias_ttl: DurationMs::seconds(5),
+    }
+}
+
+impl Model {
+    /// Every declared server has joined and runs nothing; DNS is empty.
+    pub(crate) fn new(desired: SiteDesired) -> Self {
+        let mut model = Self {
+            code: desired.code.clone(),
+            desired: None,
+            dns: Some(Arc::new(mk_dns())),
+            now: WallMs(1_000_000),
+            hosts: BTreeMap::new(),
+            records: BTreeMap::new(),
+            recorded: SiteRecorded::default(),
+            withdrawn: BTreeMap::new(),
+            served: BTreeMap::new(),
+            suspended: Vec::new(),
+            permits: Permits::all(),
+            suspect: false,
+            generation: 0,
+        };
+        model.commit(desired);
+        model
+    }
+
+    /// A new revision; its new servers join at once.
+    pub(crate) fn commit(&mut self, desired: SiteDesired) {
+        for server in desired.servers.keys() {
+            self.hosts
+                .entry(server.clone())
+                .or_insert_with(|| Host::new(server));
+        }
+        self.desired = Some(desired);
+    }
+
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut SiteDesired)) {
+        let mut desired = self.desired.clone().unwrap();
+        change(&mut desired);
+        self.commit(desired);
+    }
+
+    pub(crate) fn host(&mut self, server: &str) -> &mut Host {
+        self.hosts.get_mut(&name::<ServerName>(server)).unwrap()
+    }
+
+    /// The server stops answering, confirmed by others (H8).
+    pub(crate) fn silence(&mut self, server: &str) {
+        let since = self.now;
+        self.host(server).contact = Contact::Silent {
+            since,
+            confirmed_for: DurationMs(0),
+        };
+    }
+
+    /// It is back, with all it ran.
+    pub(crate) fn heal(&mut self, server: &str) {
+        self.host(server).contact = Contact::Heard;
+    }
+
+    pub(crate) fn observe(&self) -> SiteObserved {
+        let servers = self
+            .hosts
+            .iter()
+            .map(|(name, host)| (name.clone(), host.observe(self.now)));
+        let keys = self.keys();
+        let records = keys
+            .into_iter()
+            .map(|key| (key.clone(), self.observe_record(&key)));
+        SiteObserved {
+            servers: servers.collect(),
+            records: records.collect(),
+            withdrawn: self.withdrawn.clone(),
+            reconciler_suspect: self.suspect,
+        }
+    }
+
+    fn keys(&self) -> BTreeSet<RecordKey> {
+        let Some(dns) = &self.dns else {
+            return BTreeSet::new();
+        };
+        let wanted = self
+            .desired
+            .as_ref()
+            .map(|desired| crate::record_keys(desired, dns));
+        wanted
+            .into_iter()
+            .flatten()
+            .chain(self.records.keys().cloned())
+            .collect()
+    }
+
+    fn observe_record(&self, key: &RecordKey) -> RecordObserved {
+        let served = self.records.get(key).cloned().unwrap_or_default();
+        let dns = self.dns.as_ref().unwrap();
+        let by = |server: &SocketAddr| ServedBy {
+            server: *server,
+            at: self.now,
+            served: Some(served.clone()),
+            cause: None,
+        };
+        RecordObserved {
+            servers: dns.servers.iter().map(by).collect(),
+            contested: false,
+        }
+    }
+
+    pub(crate) fn context(&self) -> Context {
+        Context {
+            site: self.code.clone(),
+            hierarchy: name("contoso"),
+            revision: "77d0e1b".into(),
+            dns: self.dns.clone(),
+            recorded: Arc::new(self.recorded.clone()),
+            suspended: self.suspended.clone(),
+            permits: self.permits.clone(),
+        }
+    }
+
+    pub(crate) fn plan(&self) -> SitePlan {
+        self.plan_with(&self.context())
+    }
+
+    /// Plans and lints: no test plans otherwise.
+    pub(crate) fn plan_with(&self, context: &Context) -> SitePlan {
+        let observed = self.observe();
+        let policy = Policy::default();
+        let plan = plan_site(self.desired.as_ref(), &observed, context, self.now, &policy);
+        let notes = crate::lint(self.desired.as_ref(), &observed, context, &plan);
+        assert!(
+            notes.is_empty(),
+            "{notes:#?}\n{}",
+            crate::render::road(&plan)
+        );
+        plan
+    }
+
+    /// One pass; answers the plan it carried out.
+    pub(crate) fn round(&mut self) -> SitePlan {
+        let plan = self.plan();
+        self.remember(&plan);
+        self.carry_out(&plan);
+        let idle = plan.ready().next().is_none();
+        let moment = self.now.plus(DurationMs::seconds(1));
+        self.now = match plan.wake_at {
+            Some(wake) if idle => wake.max(moment),
+            _ => moment,
+        };
+        self.settle();
+        plan
+    }
+
+    /// Rounds until the plan is empty; panics where that takes longer than `limit`.
+    pub(crate) fn converge(&mut self, limit: usize) -> Vec<SitePlan> {
+        let mut plans = Vec::new();
+        loop {
+            let plan = self.plan();
+            if plan.is_empty() {
+                self.remember(&plan);
+                return plans;
+            }
+            assert!(
+                plans.len() < limit,
+                "no end in {limit}:\n{}",
+                crate::render::road(&plan)
+            );
+            plans.push(self.round());
+        }
+    }
+
+    /// The steps taken until nothing is left to do.
+    pub(crate) fn taken(&mut self, limit: usize) -> Vec<Step> {
+        let plans = self.converge(limit);
+        plans
+            .iter()
+            .flat_map(|plan| plan.ready().cloned().collect::<Vec<_>>())
+            .collect()
+    }
+
+    pub(crate) fn remember(&mut self, plan: &SitePlan) {
+        let observed = self.observe();
+        let desired = self.desired.as_ref();
+        self.recorded = recorded_after(desired, &observed, &self.context(), self.now, plan);
+    }
+
+    pub(crate) fn carry_out(&mut self, plan: &SitePlan) {
+        self.generation += 1;
+        let generation = mk_generation(self.generation);
+        for (server, assignment) in &plan.assignments {
+            let host = self.hosts.get_mut(server).unwrap();
+            assert_eq!(
+                assignment.based_on, host.real.generation,
+                "compare and swap"
+            );
+            host.assign(assignment.instances.clone(), generation.clone());
+        }
+        let mark = Mark {
+            hierarchy: name("contoso"),
+            site: self.code.to_string(),
+            term: 0,
+            generation,
+        };
+        for (key, record) in &plan.records {
+            let before = self.records.get(key).cloned().unwrap_or_default();
+            assert_eq!(record.expect_mark, before.mark, "compare and swap");
+            self.write(key, record.want.clone(), &mark.to_string());
+        }
+        self.note_withdrawn();
+    }
+
+    pub(crate) fn write(&mut self, key: &RecordKey, set: Option<RecordSet>, mark: &str) {
+        match set {
+            Some(set) => {
+                let served = Served {
+                    set: Some(set),
+                    mark: Some(mark.to_owned()),
+                };
+                self.records.insert(key.clone(), served);
+            }
+            None => {
+                self.records.remove(key);
+            }
+        }
+    }
+
+    fn note_withdrawn(&mut self) {
+        let observed = self.observe();
+        let served = served_instances(self.desired.as_ref(), &observed, &self.context());
+        for (instance, ttl_s) in &self.served {
+            if !served.contains_key(instance) {
+                let left = Withdrawn {
+                    since: self.now,
+                    ttl_s: *ttl_s,
+                };
+                self.withdrawn.insert(instance.clone(), left);
+            }
+        }
+        self.withdrawn
+            .retain(|instance, _| !served.contains_key(instance));
+        self.served = served;
+    }
+
+    /// A moment passes at the agents.
+    fn settle(&mut self) {
+        for host in self.hosts.values_mut() {
+            host.settle();
+            if let Contact::Silent { since, .. } = host.contact {
+                host.contact = Contact::Silent {
+                    since,
+                    confirmed_for: self.now.since(since),
+                };
+            }
+        }
+    }
+
+    /// Whether a group has an instance that is well and that DNS hands out.
+    pub(crate) fn serves(&self, group: &str) -> bool {
+        let group: GroupName = name(group);
+        let observed = self.observe();
+        let served = served_instances(self.desired.as_ref(), &observed, &self.context());
+        served.keys().any(|(g, server)| {
+            let instance = self.hosts[server].real.instances.get(&group);
+            *g == group && instance.is_some_and(|i| i.health == Health::Healthy)
+        })
+    }
+
+    /// Where instances of a group really are.
+    pub(crate) fn at(&self, group: &str) -> Vec<String> {
+        let group: GroupName = name(group);
+        self.hosts
+            .iter()
+            .filter(|(_, host)| host.real.instances.contains_key(&group))
+            .map(|(server, _)| server.to_string())
+            .collect()
+    }
+
+    /// What a key is served as, in words.
+    pub(crate) fn served_as(&self, key: &str) -> Vec<String> {
+        let record = self.records.get(&name::<RecordKey>(key));
+        let set = record.and_then(|record| record.set.as_ref());
+        set.into_iter()
+            .flat_map(|set| &set.values)
+            .map(ToString::to_string)
+            .collect()
+    }
+}
+
+pub(crate) fn mk_generation(number: u64) -> Generation {
+    let epoch = Epoch {
+        counter: 1,
+        reconciler: "stead-1".into(),
+        start: "s1".into(),
+    };
+    Generation { epoch, number }
+}
+
+impl Host {
+    pub(crate) fn new(server: &ServerName) -> Self {
+        Self {
+            contact: Contact::Heard,
+            report: None,
+            heard_at: Some(WallMs(1)),
+            confirmed_lost: false,
+            real: AgentReport {
+                server: server.clone(),
+                version: "0.1.0".into(),
+                boot_id: "b1".into(),
+                started_at: WallMs(1),
+                wall: WallMs(1),
+                sequence: 1,
+                highest_epoch: None,
+                generation: None,
+                assigned: BTreeMap::new(),
+                instances: BTreeMap::new(),
+                secrets: BTreeMap::new(),
+                problems: Vec::new(),
+            },
+            broken: BTreeSet::new(),
+        }
+    }
+
+    /// A server that is declared and whose agent never joined.
+    pub(crate) fn never(server: &ServerName) -> Self {
+        let since = WallMs(1);
+        Self {
+            contact: Contact::Silent {
+                since,
+                confirmed_for: DurationMs(0),
+            },
+            heard_at: None,
+            ..Self::new(server)
+        }
+    }
+
+    fn observe(&self, now: WallMs) -> ServerObserved {
+        let heard = self.contact == Contact::Heard;
+        let last = self.heard_at.is_some().then(|| self.real.clone());
+        ServerObserved {
+            contact: self.contact,
+            report: if heard {
+                Some(self.real.clone())
+            } else {
+                self.report.clone().or(last)
+            },
+            heard_at: if heard { Some(now) } else { self.heard_at },
+            confirmed_lost: self.confirmed_lost.then_some(now),
+            agent: "127.0.0.1:7443".parse().unwrap(),
+        }
+    }
+
+    fn assign(
+        &mut self,
+        instances: BTreeMap<GroupName, stead_schemas::wire::InstanceSpec>,
+        generation: Generation,
+    ) {
+        assert_eq!(
+            self.contact,
+            Contact::Heard,
+            "only who is heard can be told"
+        );
+        self.real
+            .instances
+            .retain(|group, _| instances.contains_key(group));
+        for (group, spec) in &instances {
+            if self.real.assigned.get(group) == Some(spec) {
+                continue;
+            }
+            let report = InstanceReport {
+                role: spec.role,
+                spec: spec.id(),
+                phase: Phase::Starting,
+                health: Health::Unknown,
+                since: WallMs(1),
+                pid: Some(1),
+                restarts: 0,
+                endpoint: SocketAddr::new(spec.address, spec.port),
+                message: None,
+            };
+            self.real.instances.insert(group.clone(), report);
+        }
+        self.real.assigned = instances;
+        self.real.generation = Some(generation);
+        self.report = None;
+    }
+
+    fn settle(&mut self) {
+        for (group, instance) in &mut self.real.instances {
+            if self.broken.contains(group) {
+                instance.phase = Phase::BackOff;
+                instance.health = Health::Unhealthy;
+                instance.message = Some("exit status 1".into());
+            } else {
+                instance.phase = Phase::Running;
+                instance.health = Health::Healthy;
+                instance.message = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What is sent to agents: for each server with ready steps, everything it should run afterwards.
+//!
+//! What no ready step touches is repeated as the agent says it is assigned.
+
+use std::collections::BTreeMap;
+
+use stead_schemas::names::{GroupName, ServerName};
+use stead_schemas::plan::{Action, PlannedAssignment, Step};
+use stead_schemas::wire::InstanceSpec;
+
+use crate::members::Group;
+use crate::world::{SITE_SERVER, World};
+
+/// The assignments that carry out the ready agent steps.
+pub(crate) fn assignments(
+    world: &World<'_>,
+    groups: &[Group<'_>],
+    steps: &[Step],
+) -> BTreeMap<ServerName, PlannedAssignment> {
+    let mut planned = BTreeMap::new();
+    for step in steps.iter().filter(|step| step.waits.is_empty()) {
+        let Some((server, group, comes)) = effect(&step.action) else {
+            continue;
+        };
+        let assignment = planned
+            .entry(server.clone())
+            .or_insert_with(|| in_force(world, server));
+        if comes {
+            if let Some(spec) = spec(world, groups, group, server) {
+                assignment.instances.insert(group.clone(), spec);
+            }
+        } else {
+            assignment.instances.remove(group);
+        }
+        assignment.steps.push(step.id.clone());
+    }
+    planned
+}
+
+/// Which instance an action concerns, and whether it is there afterwards.
+pub(crate) fn effect(action: &Action) -> Option<(&ServerName, &GroupName, bool)> {
+    match action {
+        Action::Install { group, server } | Action::Update { group, server } => {
+            Some((server, group, true))
+        }
+        Action::Remove { group, server } => Some((server, group, false)),
+        Action::SwitchOver { from, .. } => Some((from, &SITE_SERVER, false)),
+        Action::Drain { .. } | Action::Publish { .. } | Action::Withdraw { .. } => None,
+    }
+}
+
+fn in_force(world: &World<'_>, server: &ServerName) -> PlannedAssignment {
+    let report = world.servers.get(server).and_then(|server| server.report);
+    PlannedAssignment {
+        based_on: report.and_then(|report| report.generation.clone()),
+        instances: report
+            .map(|report| report.assigned.clone())
+            .unwrap_or_default(),
+        steps: Vec::new(),
+    }
+}
+
+fn spec(
+    world: &World<'_>,
+    groups: &[Group<'_>],
+    group: &GroupName,
+    server: &ServerName,
+) -> Option<InstanceSpec> {
+    let group = groups.iter().find(|g| g.name == group)?;
+    let address = world.servers.get(server)?.declared?.address;
+    Some(group.source.spec(group.role, address))
+}

@@ -1,0 +1,359 @@
+//! Placement: on which servers the instances of each group should run.
+//!
+//! Stable: whoever holds an instance and still matches keeps it; only what is missing is placed
+//! and only what is too many goes. Nothing is remembered between passes but what agents report.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use stead_schemas::desired::{GroupDesired, Placement, ServerDesired, SiteDesired};
+use stead_schemas::names::{GroupName, ServerName, ZonePath};
+use stead_schemas::observed::SiteObserved;
+use stead_schemas::plan::HoldReason;
+use stead_schemas::time::{DurationMs, DurationOrNever, WallMs};
+
+use crate::context::{Context, Policy};
+use crate::spec::Source;
+use crate::world::{Hearing, SITE_SERVER, Seen, Server, Well, World};
+
+/// Where a group's instances should be, and what stands in the way.
+#[derive(Debug, Default)]
+pub(crate) struct Placed<'a> {
+    /// By name.
+    pub(crate) targets: Vec<&'a ServerName>,
+    /// Why there are fewer than wanted, or one is not moved; with what each is about.
+    pub(crate) holds: Vec<(String, HoldReason)>,
+    /// When a silence has lasted long enough for a move.
+    pub(crate) wake: Option<WallMs>,
+}
+
+/// The servers each group's instances should run on, the site server's included.
+///
+/// What `status` and `why` show as wanted; [`crate::plan_site`] plans towards the same.
+#[must_use]
+pub fn placement(
+    desired: &SiteDesired,
+    observed: &SiteObserved,
+    context: &Context,
+    now: WallMs,
+) -> BTreeMap<GroupName, Vec<ServerName>> {
+    let policy = Policy::default();
+    let world = World::new(Some(desired), observed, context, now, &policy);
+    place(&world, &world.holders())
+        .into_iter()
+        .map(|(group, placed)| {
+            let targets = placed.targets.into_iter().cloned().collect();
+            (group.clone(), targets)
+        })
+        .collect()
+}
+
+/// Places every declared group: by hand first, then keeps, then fills.
+pub(crate) fn place<'a>(
+    world: &World<'a>,
+    holders: &BTreeMap<&'a GroupName, Vec<&'a ServerName>>,
+) -> BTreeMap<&'a GroupName, Placed<'a>> {
+    let mut all = BTreeMap::new();
+    let Some(desired) = world.desired else {
+        return all;
+    };
+    let mut load: BTreeMap<&ServerName, u32> = BTreeMap::new();
+    if let Some(site_server) = &desired.site_server {
+        let targets = vec![&site_server.active];
+        count(&mut load, &targets);
+        all.insert(
+            &*SITE_SERVER,
+            Placed {
+                targets,
+                ..Placed::default()
+            },
+        );
+    }
+    let mut counted = Vec::new();
+    for (name, group) in &desired.groups {
+        let placed = match &group.placement {
+            Placement::ByHand(servers) => by_hand(servers),
+            Placement::ByCount { .. } => {
+                let holders = holders.get(name).map_or(&[][..], Vec::as_slice);
+                counted.push(group);
+                keep(world, group, holders)
+            }
+        };
+        count(&mut load, &placed.targets);
+        all.insert(name, placed);
+    }
+    for group in counted {
+        let placed = all.get_mut(&group.name).expect("inserted above");
+        fill(world, group, placed, &mut load);
+    }
+    all
+}
+
+fn count<'a>(load: &mut BTreeMap<&'a ServerName, u32>, targets: &[&'a ServerName]) {
+    for server in targets {
+        *load.entry(server).or_default() += 1;
+    }
+}
+
+fn by_hand(servers: &[ServerName]) -> Placed<'_> {
+    let sorted: BTreeSet<&ServerName> = servers.iter().collect();
+    Placed {
+        targets: sorted.into_iter().collect(),
+        ..Placed::default()
+    }
+}
+
+struct ByCount<'a> {
+    wanted: usize,
+    among: &'a BTreeMap<String, String>,
+    spread: bool,
+}
+
+fn by_count(group: &GroupDesired) -> ByCount<'_> {
+    match &group.placement {
+        Placement::ByCount {
+            instances,
+            among,
+            spread_zones,
+        } => ByCount {
+            wanted: usize::from(*instances),
+            among,
+            spread: *spread_zones,
+        },
+        Placement::ByHand(_) => unreachable!("only counted groups come here"),
+    }
+}
+
+fn matches(server: &ServerDesired, among: &BTreeMap<String, String>) -> bool {
+    among
+        .iter()
+        .all(|(label, value)| server.labels.get(label) == Some(value))
+}
+
+/// Present holders that still match; too many: the least useful go.
+fn keep<'a>(world: &World<'a>, group: &'a GroupDesired, holders: &[&'a ServerName]) -> Placed<'a> {
+    let rule = by_count(group);
+    let mut placed = Placed::default();
+    for name in holders {
+        let server = &world.servers[name];
+        let still = server.declared.is_some_and(|d| matches(d, rule.among));
+        if still && stays(world, group, server, &mut placed) {
+            placed.targets.push(server.name);
+        }
+    }
+    while placed.targets.len() > rule.wanted {
+        let worst = (0..placed.targets.len())
+            .min_by_key(|index| usefulness(world, group, &rule, &placed.targets, *index))
+            .expect("longer than wanted, so not empty");
+        placed.targets.remove(worst);
+    }
+    placed
+}
+
+/// Whether a holder's instance counts as there (H8).
+fn stays(
+    world: &World<'_>,
+    group: &GroupDesired,
+    server: &Server<'_>,
+    placed: &mut Placed<'_>,
+) -> bool {
+    match server.seen(&group.name) {
+        Seen::Present => true,
+        Seen::Absent | Seen::Stopping | Seen::Unknown => false,
+        Seen::Held => {
+            let Hearing::Silent { confirmed_for, .. } = server.hearing else {
+                return true;
+            };
+            let DurationOrNever::After(limit) = group.move_after else {
+                return true;
+            };
+            if confirmed_for < limit {
+                let end = world.now.plus(DurationMs(limit.0 - confirmed_for.0));
+                placed.wake = Some(placed.wake.map_or(end, |wake| wake.min(end)));
+                return true;
+            }
+            if group.role.rules().may_overlap {
+                return false;
+            }
+            placed.holds.push((
+                world.instance(&group.name, server.name).to_string(),
+                HoldReason::NeedsConfirmLost {
+                    server: server.name.clone(),
+                    role: group.role,
+                },
+            ));
+            true
+        }
+    }
+}
+
+type Usefulness<'a> = (bool, bool, Reverse<Vec<u32>>, Reverse<&'a ServerName>);
+
+/// Least useful first: not serving, not published, in the fullest zone, last by name.
+fn usefulness<'a>(
+    world: &World<'a>,
+    group: &GroupDesired,
+    rule: &ByCount<'_>,
+    targets: &[&'a ServerName],
+    index: usize,
+) -> Usefulness<'a> {
+    let server = &world.servers[targets[index]];
+    let others = targets.iter().enumerate().filter(|(i, _)| *i != index);
+    let crowd = if rule.spread {
+        crowding(
+            world,
+            server.declared.and_then(|d| d.zone.as_ref()),
+            others.map(|(_, s)| *s),
+        )
+    } else {
+        Vec::new()
+    };
+    (
+        server.well(&group.name) != Well::Sick,
+        crate::records::is_published(world, group, server),
+        Reverse(crowd),
+        Reverse(server.name),
+    )
+}
+
+/// How many of `others` share the zone's first part, first two parts, and so on. Those without a
+/// zone share one.
+fn crowding<'a>(
+    world: &World<'a>,
+    zone: Option<&ZonePath>,
+    others: impl Iterator<Item = &'a ServerName>,
+) -> Vec<u32> {
+    let parts: Vec<&str> = zone.map_or_else(|| vec![""], |z| z.as_str().split('/').collect());
+    let mut crowd = vec![0; parts.len()];
+    for other in others {
+        let declared = world.servers[other].declared;
+        let theirs = declared
+            .and_then(|d| d.zone.as_ref())
+            .map_or("", ZonePath::as_str);
+        for (depth, (mine, their)) in parts.iter().zip(theirs.split('/')).enumerate() {
+            if *mine != their {
+                break;
+            }
+            crowd[depth] += 1;
+        }
+    }
+    crowd
+}
+
+/// Places what is missing on the best servers that are heard.
+fn fill<'a>(
+    world: &World<'a>,
+    group: &'a GroupDesired,
+    placed: &mut Placed<'a>,
+    load: &mut BTreeMap<&'a ServerName, u32>,
+) {
+    let rule = by_count(group);
+    if placed.targets.len() >= rule.wanted
+        || Source::Declared(group).unrunnable(group.role).is_some()
+        || is_in_doubt(world, group, &rule, placed)
+    {
+        placed.targets.sort();
+        return;
+    }
+    while placed.targets.len() < rule.wanted {
+        let best = world
+            .servers
+            .values()
+            .filter(|server| {
+                server.is_heard()
+                    && server.suspended.is_none()
+                    && server.declared.is_some_and(|d| matches(d, rule.among))
+                    && !placed.targets.contains(&server.name)
+            })
+            .min_by_key(|server| {
+                let zone = server.declared.and_then(|d| d.zone.as_ref());
+                let crowd = if rule.spread {
+                    crowding(world, zone, placed.targets.iter().copied())
+                } else {
+                    Vec::new()
+                };
+                (
+                    crowd,
+                    load.get(server.name).copied().unwrap_or(0),
+                    server.name,
+                )
+            });
+        let Some(best) = best else {
+            break;
+        };
+        placed.targets.push(best.name);
+        *load.entry(best.name).or_default() += 1;
+    }
+    note_shortage(world, group, &rule, placed);
+    placed.targets.sort();
+}
+
+/// Whether a server whose contents are not known may hold one already: then nothing is placed, or
+/// there might be one too many.
+fn is_in_doubt(
+    world: &World<'_>,
+    group: &GroupDesired,
+    rule: &ByCount<'_>,
+    placed: &mut Placed<'_>,
+) -> bool {
+    let overlaps = group.role.rules().may_overlap;
+    let mut doubt = false;
+    for server in world.servers.values() {
+        let candidate = server.declared.is_none_or(|d| matches(d, rule.among));
+        if !candidate || server.report.is_some() {
+            continue;
+        }
+        let reason = match server.hearing {
+            Hearing::Unclear { since } => HoldReason::UnknownObservation {
+                server: server.name.clone(),
+                since,
+            },
+            // Where the store was lost, what never joined may be what was forgotten.
+            Hearing::Never if !overlaps && server.declared.is_some() => HoldReason::AwaitingJoin {
+                server: server.name.clone(),
+            },
+            Hearing::Silent { .. } if !overlaps => HoldReason::NeedsConfirmLost {
+                server: server.name.clone(),
+                role: group.role,
+            },
+            Hearing::Heard | Hearing::Lost | Hearing::Never | Hearing::Silent { .. } => continue,
+        };
+        doubt = true;
+        placed
+            .holds
+            .push((format!("{}/{}", world.code, server.name), reason));
+    }
+    doubt
+}
+
+fn note_shortage(
+    world: &World<'_>,
+    group: &GroupDesired,
+    rule: &ByCount<'_>,
+    placed: &mut Placed<'_>,
+) {
+    let found = placed.targets.len();
+    if found >= rule.wanted {
+        return;
+    }
+    let unjoined = world.servers.values().find(|server| {
+        server.hearing == Hearing::Never && server.declared.is_some_and(|d| matches(d, rule.among))
+    });
+    let number = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+    placed.holds.push(match unjoined {
+        Some(server) => (
+            format!("{}/{}", world.code, server.name),
+            HoldReason::AwaitingJoin {
+                server: server.name.clone(),
+            },
+        ),
+        None => (
+            format!("{}/{}", world.code, group.name),
+            HoldReason::NoCandidate {
+                group: group.name.clone(),
+                wanted: number(rule.wanted),
+                found: number(found),
+            },
+        ),
+    });
+}

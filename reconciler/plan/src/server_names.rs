@@ -1,0 +1,269 @@
+//! The records of the servers themselves, and those of ours that nothing wants any more.
+//!
+//! `<server>.<domain>` is there while the server has an instance or an SRV record points to it; it
+//! does not follow health.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stead_schemas::desired::DnsDesired;
+use stead_schemas::names::{ServerName, address_type};
+use stead_schemas::plan::{Action, HoldReason, StepId, Wait};
+use stead_schemas::record::{RecordKey, RecordSet, RecordType};
+
+use crate::members::Group;
+use crate::publish::{Board, Standing, address_data, server_key, srv_targets, ttl_s};
+use crate::records::{Part, Writes, may_write, push, target_withdrawals, write};
+use crate::road::{Draft, publish_key_id, remove_id, update_id, withdraw_key_id};
+use crate::world::{Seen, Server, World};
+
+/// What a server is needed for.
+#[derive(Default)]
+struct Use {
+    /// Some group should run here.
+    wanted: bool,
+    /// Something runs here, or may.
+    present: bool,
+    /// Steps that end what should not run here.
+    removals: Vec<StepId>,
+    /// Steps after which instances serve at the declared address.
+    readdressed: Vec<StepId>,
+}
+
+/// Publishes the names of servers that need one.
+pub(crate) fn publish<'a>(
+    world: &World<'a>,
+    board: &Board<'a>,
+    dns: &DnsDesired,
+    groups: &[Group<'a>],
+    writes: &mut Writes,
+    draft: &mut Draft,
+) {
+    let uses = uses(groups);
+    for server in world.servers.values() {
+        let (Some(declared), Some(needed)) = (server.declared, uses.get(server.name)) else {
+            continue;
+        };
+        let key = server_key(server.name, address_type(declared.address), dns);
+        let served = board.first_set(&key);
+        let joined = server.is_heard() || served.is_some();
+        if needed.wanted || needed.present {
+            writes.known.insert(key.clone());
+        }
+        if !needed.wanted || !joined || !may_write(board, &key, true, Some(&declared.place), draft)
+        {
+            continue;
+        }
+        let values = BTreeSet::from([address_data(declared.address)]);
+        let want = RecordSet {
+            ttl_s: ttl_s(&key, world.code, dns),
+            values,
+        };
+        if served == Some(&want) {
+            continue;
+        }
+        let waits: Vec<Wait> = match served {
+            Some(served) if served.values != want.values => {
+                needed.readdressed.iter().cloned().map(Wait::Step).collect()
+            }
+            Some(_) | None => Vec::new(),
+        };
+        let id = publish_key_id(&key);
+        let ready = waits.is_empty();
+        let because = format!("{} has role instances", server.name);
+        let action = Action::Publish {
+            record: key.clone(),
+        };
+        push(
+            world,
+            id.clone(),
+            action,
+            waits,
+            None,
+            because,
+            Some(&declared.place),
+            draft,
+        );
+        if ready {
+            write(
+                board,
+                &key,
+                Some(want),
+                vec![id],
+                Some(&declared.place),
+                writes,
+                draft,
+            );
+        }
+    }
+}
+
+fn uses<'a>(groups: &[Group<'a>]) -> BTreeMap<&'a ServerName, Use> {
+    let mut uses: BTreeMap<&ServerName, Use> = BTreeMap::new();
+    for group in groups {
+        for member in &group.members {
+            let server = member.server.name;
+            let needed = uses.entry(server).or_default();
+            let there = matches!(member.seen, Seen::Present | Seen::Stopping | Seen::Held);
+            needed.present |= there;
+            needed.wanted |= member.wanted && (there || group.frozen.is_none());
+            if !member.wanted && member.seen == Seen::Present {
+                needed.removals.push(remove_id(group.name, server));
+                if let Some(to) = group.wanted().next().filter(|_| group.is_site_server()) {
+                    let id = crate::road::switch_id(group.name, server, to.server.name);
+                    needed.removals.push(id);
+                }
+            }
+            let moved = match (member.spec, member.server.declared) {
+                (Some(spec), Some(declared)) => spec.address != declared.address,
+                _ => false,
+            };
+            if moved && member.outdated {
+                needed.readdressed.push(update_id(group.name, server));
+            }
+        }
+    }
+    uses
+}
+
+/// Withdraws what is marked as ours and not wanted: names of servers that have nothing left, and
+/// records of what is gone.
+pub(crate) fn withdraw<'a>(
+    world: &World<'a>,
+    board: &Board<'a>,
+    dns: &DnsDesired,
+    groups: &[Group<'a>],
+    parts: &BTreeMap<&RecordKey, Vec<Part<'_, 'a>>>,
+    writes: &mut Writes,
+    draft: &mut Draft,
+) {
+    let uses = uses(groups);
+    let names = server_keys(world, dns);
+    let targets = srv_targets(world.observed);
+    let frozen = frozen_labels(world, dns);
+    for key in world.observed.records.keys() {
+        let server = names.get(key).copied();
+        let needed = server.and_then(|server| uses.get(server.name));
+        let kept = needed.is_some_and(|needed| needed.wanted) && writes.known.contains(key);
+        if kept || server.is_none() && writes.known.contains(key) || parts.contains_key(key) {
+            continue;
+        }
+        if board.standing(key) != Standing::Ours || frozen.contains(&key.name) {
+            continue;
+        }
+        let mut waits = Vec::new();
+        let held =
+            needed.is_some_and(|needed| needed.present) || targets.contains(key.name.as_str());
+        if let Some(needed) = needed {
+            let coming = needed.removals.iter().filter(|id| draft.has_step(id));
+            waits.extend(coming.cloned().map(Wait::Step));
+        }
+        let name = server
+            .map(|server| server.name)
+            .or_else(|| former(world, key, dns));
+        if let Some(name) = name {
+            waits.extend(target_withdrawals(parts, name, dns, draft));
+        }
+        if held && waits.is_empty() {
+            continue;
+        }
+        if !held && in_doubt(world, server, key, draft) {
+            continue;
+        }
+        take_away(
+            world,
+            board,
+            key,
+            if held { waits } else { Vec::new() },
+            writes,
+            draft,
+        );
+    }
+}
+
+fn server_keys<'w, 'a>(
+    world: &'w World<'a>,
+    dns: &DnsDesired,
+) -> BTreeMap<RecordKey, &'w Server<'a>> {
+    let mut keys = BTreeMap::new();
+    for server in world.servers.values() {
+        for rtype in [RecordType::A, RecordType::Aaaa] {
+            keys.insert(server_key(server.name, rtype, dns), server);
+        }
+    }
+    keys
+}
+
+/// The former name of a renamed server, if the key is its.
+fn former<'a>(world: &World<'a>, key: &RecordKey, dns: &DnsDesired) -> Option<&'a ServerName> {
+    world
+        .servers
+        .values()
+        .filter_map(|server| server.declared?.was.as_ref())
+        .find(|was| crate::publish::server_name(was, dns) == key.name)
+}
+
+/// Names of protected things that are gone from git: theirs stay until the removal is agreed.
+fn frozen_labels(world: &World<'_>, dns: &DnsDesired) -> BTreeSet<String> {
+    let code = world.code.dns_label();
+    let recorded = &world.context.recorded;
+    let groups = recorded.protected_groups.iter().filter(|group| {
+        world
+            .desired
+            .is_some_and(|site| !site.groups.contains_key(*group))
+    });
+    let servers = recorded.protected_servers.iter().filter(|server| {
+        world
+            .desired
+            .is_some_and(|site| !site.servers.contains_key(*server))
+    });
+    groups
+        .map(|group| format!("{}.{code}.{}", group.dns_label(), dns.domain))
+        .chain(servers.map(|server| crate::publish::server_name(server, dns)))
+        .collect()
+}
+
+/// A record of something that is not known may be one of a server not heard yet.
+fn in_doubt(
+    world: &World<'_>,
+    server: Option<&Server<'_>>,
+    key: &RecordKey,
+    draft: &mut Draft,
+) -> bool {
+    let blank = match server {
+        Some(server) if server.report.is_some() || server.is_heard() => return false,
+        Some(server) => Some(server),
+        None => world.servers.values().find(|s| {
+            s.report.is_none() && matches!(s.hearing, crate::world::Hearing::Unclear { .. })
+        }),
+    };
+    let Some(blank) = blank.filter(|s| matches!(s.hearing, crate::world::Hearing::Unclear { .. }))
+    else {
+        return false;
+    };
+    let reason = HoldReason::UnknownObservation {
+        server: blank.name.clone(),
+        since: None,
+    };
+    draft.hold(format!("dns:{key}"), reason, None);
+    true
+}
+
+fn take_away(
+    world: &World<'_>,
+    board: &Board<'_>,
+    key: &RecordKey,
+    waits: Vec<Wait>,
+    writes: &mut Writes,
+    draft: &mut Draft,
+) {
+    let id = withdraw_key_id(key);
+    let ready = waits.is_empty();
+    let action = Action::Withdraw {
+        record: key.clone(),
+    };
+    let because = "nothing declared wants it".to_owned();
+    push(world, id.clone(), action, waits, None, because, None, draft);
+    if ready {
+        write(board, key, None, vec![id], None, writes, draft);
+    }
+}
