@@ -11,11 +11,13 @@
 mod admit;
 mod agents;
 mod context;
+mod leave;
 mod lint;
 mod members;
 mod payload;
 mod place;
 mod publish;
+mod readings;
 mod recorded;
 mod records;
 pub mod render;
@@ -28,14 +30,12 @@ mod updates;
 mod world;
 
 #[cfg(test)]
-mod model;
-#[cfg(test)]
-mod stories;
+mod tests;
 
 pub use admit::{Admission, InFlight, SiteSummary, admit, summarise};
 pub use context::{Context, Permits, Policy, Scope, Suspension};
 pub use lint::{Note, NoteKind, lint};
 pub use place::placement;
+pub use readings::{record_keys, served_instances, wanted_records};
 pub use recorded::{objects, recorded_after};
-pub use records::{record_keys, served_instances, wanted_records};
 pub use site::plan_site;

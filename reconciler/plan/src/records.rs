@@ -7,21 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
-use stead_schemas::desired::{DnsDesired, GroupDesired, Place, SiteDesired};
-use stead_schemas::names::{GroupName, ServerName};
-use stead_schemas::observed::SiteObserved;
+use stead_schemas::desired::{DnsDesired, GroupDesired, Place};
+use stead_schemas::names::ServerName;
 use stead_schemas::plan::{Action, HoldReason, Move, PlannedRecord, Step, StepId, Wait};
 use stead_schemas::record::{Mark, RecordData, RecordKey, RecordSet, RecordType};
 
-use crate::context::{Context, Policy};
 use crate::members::{Group, Member, Now};
 use crate::publish::{
-    Board, Entry, Standing, address_data, alias_key, group_key, server_key, server_name, srv_key,
-    ttl_s,
+    Board, Entry, Standing, address_data, group_key, server_key, server_name, ttl_s,
 };
 use crate::road::{Draft, publish_id, publish_key_id, withdraw_id};
 use crate::server_names;
-use crate::site::View;
 use crate::updates::runs_as_assigned;
 use crate::world::{Server, World};
 
@@ -38,96 +34,6 @@ pub(crate) struct Part<'g, 'a> {
     member: &'g Member<'a>,
     entry: &'g Entry,
     now: Now,
-}
-
-/// Every key a site may want read: those of all declared servers and groups, in the families of
-/// the declared addresses, and the alias.
-#[must_use]
-pub fn record_keys(desired: &SiteDesired, dns: &DnsDesired) -> BTreeSet<RecordKey> {
-    let code = desired.code.dns_label();
-    let mut keys = BTreeSet::new();
-    for (name, server) in &desired.servers {
-        let rtype = stead_schemas::names::address_type(server.address);
-        keys.insert(server_key(name, rtype, dns));
-        keys.insert(alias_key(&code, server.address, dns));
-        for group in desired.groups.values().filter(|group| group.publish) {
-            keys.insert(group_key(&group.name, &code, server.address, dns));
-            if group.role == stead_schemas::role::Role::ManagementPoint {
-                keys.insert(srv_key(&code, dns));
-            }
-        }
-    }
-    keys
-}
-
-/// Instances some DNS server hands out now, with the longest TTL it is served with, in seconds.
-///
-/// An instance that is in the answer before and not in the one after has left DNS: the reconciler
-/// notes the moment in [`SiteObserved::withdrawn`], and forgets it once it is served again.
-#[must_use]
-pub fn served_instances(
-    desired: Option<&SiteDesired>,
-    observed: &SiteObserved,
-    context: &Context,
-) -> BTreeMap<(GroupName, ServerName), u32> {
-    let policy = Policy::default();
-    let world = World::new(
-        desired,
-        observed,
-        context,
-        stead_schemas::time::WallMs(0),
-        &policy,
-    );
-    let view = View::new(&world);
-    let mut served = BTreeMap::new();
-    for group in &view.groups {
-        for member in &group.members {
-            let ttl = member
-                .entries
-                .iter()
-                .filter_map(|entry| longest_ttl(observed, entry))
-                .max();
-            if let Some(ttl) = ttl {
-                served.insert((group.name.clone(), member.server.name.clone()), ttl);
-            }
-        }
-    }
-    served
-}
-
-fn longest_ttl(observed: &SiteObserved, entry: &Entry) -> Option<u32> {
-    let record = observed.records.get(&entry.key)?;
-    record
-        .servers
-        .iter()
-        .filter_map(|server| server.served.as_ref()?.set.as_ref())
-        .filter(|set| set.values.contains(&entry.data))
-        .map(|set| set.ttl_s)
-        .max()
-}
-
-/// What every key of the site should be served as now; none: it should go. For `list records`.
-#[must_use]
-pub fn wanted_records(
-    desired: Option<&SiteDesired>,
-    observed: &SiteObserved,
-    context: &Context,
-    now: stead_schemas::time::WallMs,
-) -> BTreeMap<RecordKey, Option<RecordSet>> {
-    let policy = Policy::default();
-    let plan = crate::plan_site(desired, observed, context, now, &policy);
-    let mut wanted = BTreeMap::new();
-    for (key, record) in &observed.records {
-        let first = record
-            .servers
-            .first()
-            .and_then(|server| server.served.as_ref());
-        wanted.insert(key.clone(), first.and_then(|served| served.set.clone()));
-    }
-    for (key, record) in plan.records {
-        wanted.insert(key, record.want);
-    }
-    wanted
 }
 
 /// Whether DNS hands out the group's instance on a server; for placement.
@@ -239,7 +145,7 @@ fn plan_key(
         ready_steps(world, key, parts, want.as_ref(), served, &mut steps, draft);
         write(board, key, want.clone(), steps, place, writes, draft);
     }
-    let after = want.as_ref().or(served.filter(|_| keep));
+    let after = want.as_ref().or_else(|| served.filter(|_| keep));
     later_steps(world, dns, key, parts, after, draft);
 }
 

@@ -6,7 +6,8 @@
 
 use stead_schemas::plan::{Action, HoldReason, Step, Wait};
 
-use crate::agents::{change_held, drain, healthy, published_waits};
+use crate::agents::{change_held, healthy};
+use crate::leave::{drain, published_waits};
 use crate::members::{Group, Listing, Member, Now};
 use crate::publish::Standing;
 use crate::road::{Draft, add_wait, publish_id, update_id};

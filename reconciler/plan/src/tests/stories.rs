@@ -2,7 +2,7 @@
 
 use stead_schemas::role::Role;
 
-use crate::model::{Model, SiteExt, mk_site};
+use super::model::{Host, Model, SiteExt, mk_site};
 use crate::render::road;
 
 fn two_points() -> Model {
@@ -84,4 +84,66 @@ later withdraw fab-mp1.cm.example/A  <- [remove managementPoint@fab-mp1], [withd
         "H27: TTL + drain"
     );
     assert_eq!(model.at("managementPoint"), ["fab-mp2", "fab-mp3"]);
+}
+
+#[test]
+fn h8_one_of_two_zones_lost_is_withdrawn_and_comes_back() {
+    let site = mk_site("P01")
+        .servers("seattle/room-1", &["p01-f1"])
+        .servers("seattle/room-2", &["p01-f2"])
+        .by_count("distributionPoint", Role::DistributionPoint, 2)
+        .with(|site| site.protect = false);
+    let mut model = Model::new(site);
+    model.converge(12);
+    model.silence("p01-f1");
+    assert!(road(&model.round()).starts_with("now   withdraw distributionPoint@p01-f1"));
+    assert_eq!(
+        model.served_as("distributionpoint.p01.cm.example/A"),
+        ["10.1.0.12"]
+    );
+    assert!(model.serves("distributionPoint"));
+    model.heal("p01-f1");
+    model.converge(3);
+    assert_eq!(
+        model.served_as("distributionpoint.p01.cm.example/A"),
+        ["10.1.0.11", "10.1.0.12"]
+    );
+}
+
+#[test]
+fn h14_a_silent_old_active_keeps_the_new_one_from_starting() {
+    let site = mk_site("P01")
+        .servers("a", &["p01-a"])
+        .servers("b", &["p01-b"]);
+    let mut model = Model::new(site.site_server("p01-a", &["p01-b"]));
+    model.converge(12);
+    model.silence("p01-a");
+    model.host("p01-a").confirmed_lost = true;
+    model.change(|site| site.site_server.as_mut().unwrap().active = "p01-b".parse().unwrap());
+    let plan = model.plan();
+    assert!(plan.assignments.is_empty(), "{}", road(&plan));
+    assert!(road(&plan).contains("p01-a was the active site server and is not seen stopped"));
+    model.heal("p01-a");
+    assert_eq!(model.at("siteServer"), ["p01-a"]);
+    model.converge(12);
+    assert_eq!(model.at("siteServer"), ["p01-b"]);
+    assert_eq!(model.served_as("p01.cm.example/A"), ["10.1.0.12"]);
+}
+
+#[test]
+fn a_server_that_never_joined_is_waited_for() {
+    let site = mk_site("P01").servers("a", &["p01-a"]).by_hand(
+        "distributionPoint",
+        Role::DistributionPoint,
+        &["p01-a"],
+    );
+    let mut model = Model::new(site);
+    let server = "p01-a".parse().unwrap();
+    model
+        .hosts
+        .insert(server, Host::never(&"p01-a".parse().unwrap()));
+    assert_eq!(
+        road(&model.plan()),
+        "held  P01/p01-a: waiting for p01-a to join (never seen)"
+    );
 }

@@ -27,43 +27,43 @@ use crate::{Context, Permits, Policy, Suspension, plan_site, recorded_after, ser
 
 /// The world of one site.
 #[derive(Clone)]
-pub(crate) struct Model {
-    pub(crate) desired: Option<SiteDesired>,
-    pub(crate) code: SiteCode,
-    pub(crate) dns: Option<Arc<DnsDesired>>,
-    pub(crate) now: WallMs,
-    pub(crate) hosts: BTreeMap<ServerName, Host>,
-    pub(crate) records: BTreeMap<RecordKey, Served>,
-    pub(crate) recorded: SiteRecorded,
-    pub(crate) withdrawn: BTreeMap<(GroupName, ServerName), Withdrawn>,
+pub(super) struct Model {
+    pub(super) desired: Option<SiteDesired>,
+    pub(super) code: SiteCode,
+    pub(super) dns: Option<Arc<DnsDesired>>,
+    pub(super) now: WallMs,
+    pub(super) hosts: BTreeMap<ServerName, Host>,
+    pub(super) records: BTreeMap<RecordKey, Served>,
+    pub(super) recorded: SiteRecorded,
+    pub(super) withdrawn: BTreeMap<(GroupName, ServerName), Withdrawn>,
     served: BTreeMap<(GroupName, ServerName), u32>,
-    pub(crate) suspended: Vec<Suspension>,
-    pub(crate) permits: Permits,
-    pub(crate) suspect: bool,
+    pub(super) suspended: Vec<Suspension>,
+    pub(super) permits: Permits,
+    pub(super) suspect: bool,
     generation: u64,
 }
 
 /// A machine with its agent.
 #[derive(Clone)]
-pub(crate) struct Host {
-    pub(crate) contact: Contact,
-    pub(crate) report: Option<AgentReport>,
-    pub(crate) heard_at: Option<WallMs>,
-    pub(crate) confirmed_lost: bool,
+pub(super) struct Host {
+    pub(super) contact: Contact,
+    pub(super) report: Option<AgentReport>,
+    pub(super) heard_at: Option<WallMs>,
+    pub(super) confirmed_lost: bool,
     /// What the agent really runs, whether or not it is heard.
-    pub(crate) real: AgentReport,
+    pub(super) real: AgentReport,
     /// Groups whose instances never get healthy here.
-    pub(crate) broken: BTreeSet<GroupName>,
+    pub(super) broken: BTreeSet<GroupName>,
 }
 
-pub(crate) fn name<T: std::str::FromStr>(text: &str) -> T
+pub(super) fn name<T: std::str::FromStr>(text: &str) -> T
 where
     T::Err: std::fmt::Debug,
 {
     text.parse().unwrap()
 }
 
-pub(crate) fn mk_place(line: u32) -> Place {
+pub(super) fn mk_place(line: u32) -> Place {
     Place {
         file: "sites/P01.yaml".into(),
         line,
@@ -72,7 +72,7 @@ pub(crate) fn mk_place(line: u32) -> Place {
 }
 
 /// A site without anything.
-pub(crate) fn mk_site(code: &str) -> SiteDesired {
+pub(super) fn mk_site(code: &str) -> SiteDesired {
     SiteDesired {
         code: name(code),
         site_type: SiteType::Secondary,
@@ -86,7 +86,7 @@ pub(crate) fn mk_site(code: &str) -> SiteDesired {
     }
 }
 
-pub(crate) trait SiteExt: Sized {
+pub(super) trait SiteExt: Sized {
     /// Adds servers in a zone; the address comes from the order.
     fn servers(self, zone: &str, names: &[&str]) -> Self;
     fn by_hand(self, group: &str, role: Role, servers: &[&str]) -> Self;
@@ -164,7 +164,7 @@ fn with_group(mut site: SiteDesired, group: &str, role: Role, placement: Placeme
     site
 }
 
-pub(crate) fn mk_service(version: &str) -> ServiceDesired {
+pub(super) fn mk_service(version: &str) -> ServiceDesired {
     ServiceDesired {
         program: Program::Command(vec!["/opt/role".into(), version.into()]),
         env: BTreeMap::new(),
@@ -173,7 +173,7 @@ pub(crate) fn mk_service(version: &str) -> ServiceDesired {
     }
 }
 
-pub(crate) fn mk_dns() -> DnsDesired {
+pub(super) fn mk_dns() -> DnsDesired {
     DnsDesired {
         domain: name("cm.example"),
         servers: vec![
@@ -188,7 +188,7 @@ pub(crate) fn mk_dns() -> DnsDesired {
 
 impl Model {
     /// Every declared server has joined and runs nothing; DNS is empty.
-    pub(crate) fn new(desired: SiteDesired) -> Self {
+    pub(super) fn new(desired: SiteDesired) -> Self {
         let mut model = Self {
             code: desired.code.clone(),
             desired: None,
@@ -209,7 +209,7 @@ impl Model {
     }
 
     /// A new revision; its new servers join at once.
-    pub(crate) fn commit(&mut self, desired: SiteDesired) {
+    pub(super) fn commit(&mut self, desired: SiteDesired) {
         for server in desired.servers.keys() {
             self.hosts
                 .entry(server.clone())
@@ -218,18 +218,18 @@ impl Model {
         self.desired = Some(desired);
     }
 
-    pub(crate) fn change(&mut self, change: impl FnOnce(&mut SiteDesired)) {
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut SiteDesired)) {
         let mut desired = self.desired.clone().unwrap();
         change(&mut desired);
         self.commit(desired);
     }
 
-    pub(crate) fn host(&mut self, server: &str) -> &mut Host {
+    pub(super) fn host(&mut self, server: &str) -> &mut Host {
         self.hosts.get_mut(&name::<ServerName>(server)).unwrap()
     }
 
     /// The server stops answering, confirmed by others (H8).
-    pub(crate) fn silence(&mut self, server: &str) {
+    pub(super) fn silence(&mut self, server: &str) {
         let since = self.now;
         self.host(server).contact = Contact::Silent {
             since,
@@ -238,11 +238,11 @@ impl Model {
     }
 
     /// It is back, with all it ran.
-    pub(crate) fn heal(&mut self, server: &str) {
+    pub(super) fn heal(&mut self, server: &str) {
         self.host(server).contact = Contact::Heard;
     }
 
-    pub(crate) fn observe(&self) -> SiteObserved {
+    pub(super) fn observe(&self) -> SiteObserved {
         let servers = self
             .hosts
             .iter()
@@ -289,7 +289,7 @@ impl Model {
         }
     }
 
-    pub(crate) fn context(&self) -> Context {
+    pub(super) fn context(&self) -> Context {
         Context {
             site: self.code.clone(),
             hierarchy: name("contoso"),
@@ -301,12 +301,12 @@ impl Model {
         }
     }
 
-    pub(crate) fn plan(&self) -> SitePlan {
+    pub(super) fn plan(&self) -> SitePlan {
         self.plan_with(&self.context())
     }
 
     /// Plans and lints: no test plans otherwise.
-    pub(crate) fn plan_with(&self, context: &Context) -> SitePlan {
+    pub(super) fn plan_with(&self, context: &Context) -> SitePlan {
         let observed = self.observe();
         let policy = Policy::default();
         let plan = plan_site(self.desired.as_ref(), &observed, context, self.now, &policy);
@@ -320,7 +320,7 @@ impl Model {
     }
 
     /// One pass; answers the plan it carried out.
-    pub(crate) fn round(&mut self) -> SitePlan {
+    pub(super) fn round(&mut self) -> SitePlan {
         let plan = self.plan();
         self.remember(&plan);
         self.carry_out(&plan);
@@ -335,7 +335,7 @@ impl Model {
     }
 
     /// Rounds until the plan is empty; panics where that takes longer than `limit`.
-    pub(crate) fn converge(&mut self, limit: usize) -> Vec<SitePlan> {
+    pub(super) fn converge(&mut self, limit: usize) -> Vec<SitePlan> {
         let mut plans = Vec::new();
         loop {
             let plan = self.plan();
@@ -353,7 +353,7 @@ impl Model {
     }
 
     /// The steps taken until nothing is left to do.
-    pub(crate) fn taken(&mut self, limit: usize) -> Vec<Step> {
+    pub(super) fn taken(&mut self, limit: usize) -> Vec<Step> {
         let plans = self.converge(limit);
         plans
             .iter()
@@ -361,13 +361,13 @@ impl Model {
             .collect()
     }
 
-    pub(crate) fn remember(&mut self, plan: &SitePlan) {
+    pub(super) fn remember(&mut self, plan: &SitePlan) {
         let observed = self.observe();
         let desired = self.desired.as_ref();
         self.recorded = recorded_after(desired, &observed, &self.context(), self.now, plan);
     }
 
-    pub(crate) fn carry_out(&mut self, plan: &SitePlan) {
+    pub(super) fn carry_out(&mut self, plan: &SitePlan) {
         self.generation += 1;
         let generation = mk_generation(self.generation);
         for (server, assignment) in &plan.assignments {
@@ -392,7 +392,7 @@ impl Model {
         self.note_withdrawn();
     }
 
-    pub(crate) fn write(&mut self, key: &RecordKey, set: Option<RecordSet>, mark: &str) {
+    pub(super) fn write(&mut self, key: &RecordKey, set: Option<RecordSet>, mark: &str) {
         match set {
             Some(set) => {
                 let served = Served {
@@ -438,7 +438,7 @@ impl Model {
     }
 
     /// Whether a group has an instance that is well and that DNS hands out.
-    pub(crate) fn serves(&self, group: &str) -> bool {
+    pub(super) fn serves(&self, group: &str) -> bool {
         let group: GroupName = name(group);
         let observed = self.observe();
         let served = served_instances(self.desired.as_ref(), &observed, &self.context());
@@ -449,7 +449,7 @@ impl Model {
     }
 
     /// Where instances of a group really are.
-    pub(crate) fn at(&self, group: &str) -> Vec<String> {
+    pub(super) fn at(&self, group: &str) -> Vec<String> {
         let group: GroupName = name(group);
         self.hosts
             .iter()
@@ -459,7 +459,7 @@ impl Model {
     }
 
     /// What a key is served as, in words.
-    pub(crate) fn served_as(&self, key: &str) -> Vec<String> {
+    pub(super) fn served_as(&self, key: &str) -> Vec<String> {
         let record = self.records.get(&name::<RecordKey>(key));
         let set = record.and_then(|record| record.set.as_ref());
         set.into_iter()
@@ -469,7 +469,7 @@ impl Model {
     }
 }
 
-pub(crate) fn mk_generation(number: u64) -> Generation {
+pub(super) fn mk_generation(number: u64) -> Generation {
     let epoch = Epoch {
         counter: 1,
         reconciler: "stead-1".into(),
@@ -479,7 +479,7 @@ pub(crate) fn mk_generation(number: u64) -> Generation {
 }
 
 impl Host {
-    pub(crate) fn new(server: &ServerName) -> Self {
+    pub(super) fn new(server: &ServerName) -> Self {
         Self {
             contact: Contact::Heard,
             report: None,
@@ -504,7 +504,7 @@ impl Host {
     }
 
     /// A server that is declared and whose agent never joined.
-    pub(crate) fn never(server: &ServerName) -> Self {
+    pub(super) fn never(server: &ServerName) -> Self {
         let since = WallMs(1);
         Self {
             contact: Contact::Silent {

@@ -1,0 +1,4 @@
+//! Tests of the planner as a whole: a model world, stories, and laws. Every plan in them is linted.
+
+mod model;
+mod stories;
