@@ -5,5 +5,11 @@
 #[cfg(test)]
 mod git {
     mod folders;
+    mod following;
+    mod https;
+    mod local;
     mod scratch;
+    mod servers;
+    mod ssh;
+    mod webhook;
 }

@@ -7,13 +7,25 @@
 //! [`Mirror::pin`] keeps the one in force readable meanwhile.
 
 mod commit;
+mod condition;
 mod disk;
+mod fetch;
 mod folder;
+mod mirror;
+mod notice;
+mod remote;
+mod source;
 mod tree;
+pub mod webhook;
 
 pub use commit::{CommitInfo, commit_info, last_change};
+pub use condition::{Condition, Looks, SourceState, Trouble};
 pub use disk::read_folder_at_path;
+pub use fetch::{FetchCause, FetchError};
 pub use folder::{Limits, ReadError};
+pub use mirror::{Mirror, MirrorError};
+pub use remote::{Remote, SettingError};
+pub use source::{GitSource, StartError, Waker};
 pub use tree::{
     Change, ChangedFile, ListedFile, changed_files, folder_tree, list_folder, read_folder,
 };
