@@ -16,7 +16,7 @@ use crate::dns::{KeyError, TsigKey};
 
 /// Serve one DNS zone from this process, updated over RFC 2136 with TSIG.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct DnsArgs {
     /// Address and port, for TCP and UDP; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:5300", value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
@@ -114,7 +114,7 @@ pub enum DnsError {
 ///
 /// # Errors
 /// [`DnsError`] when keys, zone file or address cannot be used.
-pub async fn run(args: Args) -> Result<(), DnsError> {
+pub async fn run(args: DnsArgs) -> Result<(), DnsError> {
     let mut keys = Vec::new();
     for key in &args.key {
         keys.push(ServerKey {

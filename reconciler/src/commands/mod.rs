@@ -62,7 +62,7 @@ enum Command {
     Resume(suspend::ResumeArgs),
     ConfirmLost(confirm_lost::ConfirmLostArgs),
     Pki(pki::Args),
-    Dns(dns::Args),
+    Dns(dns::DnsArgs),
 }
 
 /// Runs the process's arguments.

@@ -1,40 +1,17 @@
 //! kill -9 of the embedded server in the middle of updates: whole messages only, and every update
 //! that was answered is still there (H2).
-//!
-//! The server is this test binary started again with one ignored test, which runs the command.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-use stead::commands::dns;
 use stead::dns::client::Client;
 
 use crate::contract::{change, mark, record, set};
 use crate::servers::{KEY, LIMIT, SITE_KEYS, ZONE, free_address, key, secret};
 
-const ARGS: &str = "STEAD_TEST_DNS_ARGS";
 const ROUNDS: u64 = 12;
-
-#[derive(Parser)]
-struct Program {
-    #[command(flatten)]
-    args: dns::Args,
-}
-
-/// Not a test of its own: the process that the tests below kill.
-#[test]
-#[ignore = "started by the tests of this file"]
-fn server_process() {
-    let args = std::env::var(ARGS).expect("only started by the tests of this file");
-    let program = Program::parse_from(std::iter::once("stead-dns").chain(args.split('\n')));
-    tokio::runtime::Runtime::new()
-        .unwrap()
-        .block_on(dns::run(program.args))
-        .unwrap();
-}
 
 struct Process(Child);
 
@@ -57,14 +34,9 @@ impl Process {
                 code.to_lowercase()
             ),
         ];
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "crash::server_process",
-                "--exact",
-                "--ignored",
-                "--nocapture",
-            ])
-            .env(ARGS, args.join("\n"))
+        let child = Command::new(env!("CARGO_BIN_EXE_stead"))
+            .arg("dns")
+            .args(args)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
