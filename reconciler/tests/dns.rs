@@ -3,6 +3,11 @@
 //!
 //! Every test starts its own server on a loopback address of its own, so they run side by side.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics; clippy knows that only of #[test] functions themselves"
+)]
+
 #[path = "dns/contract.rs"]
 mod contract;
 #[path = "dns/crash.rs"]
