@@ -165,7 +165,7 @@ spec:
     /// When it can't be started.
     pub fn start_agent(&mut self, name: &str, last: u8) {
         let address = self.address(last);
-        if !self.path(&format!("pki/out/{name}")).exists() {
+        if !self.path(&format!("pki/out/server-{name}.crt")).exists() {
             self.issue("server", name, &["--address", &address.to_string()]);
         }
         let config = self.path(&format!("agents/{name}.yaml"));
@@ -188,7 +188,7 @@ spec:
   tls: {}
 ",
             text(&self.path(&format!("agents/{name}"))),
-            self.tls_yaml(name)
+            self.tls_yaml(&format!("server-{name}"))
         )
     }
 
@@ -214,7 +214,7 @@ spec:
             text(&self.path("state")),
             text(&self.path("secrets")),
             text(&self.path("topology")),
-            self.tls_yaml("stead-1"),
+            self.tls_yaml("reconciler-stead-1"),
             text(&self.path("stead.sock")),
             self.address(2),
         );
@@ -336,16 +336,16 @@ spec:
     }
 
     fn issue(&self, kind: &str, name: &str, more: &[&str]) {
-        let out = format!("pki/out/{name}");
-        let mut args = vec!["pki", "issue", "--dir", "pki", "--out", &out, kind, name];
+        let mut args = vec![
+            "pki", "issue", "--dir", "pki", "--out", "pki/out", kind, name,
+        ];
         args.extend(more);
         self.run(&text(&program("stead")), &args);
     }
 
     fn tls_yaml(&self, name: &str) -> String {
-        let out = text(&self.path(&format!("pki/out/{name}")));
-        let ca = text(&self.path("pki/ca.pem"));
-        format!("{{ca: {ca}, cert: {out}/{name}.pem, key: {out}/{name}.key}}")
+        let out = text(&self.path("pki/out"));
+        format!("{{ca: {out}/ca.crt, cert: {out}/{name}.crt, key: {out}/{name}.key}}")
     }
 
     fn run(&self, program: &str, args: &[&str]) -> String {

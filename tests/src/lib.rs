@@ -7,3 +7,4 @@ pub mod large;
 pub mod processes;
 pub mod sampler;
 pub mod sources;
+pub mod topology;

@@ -1,0 +1,194 @@
+//! The main job on real parts: a commit in git becomes healthy, published role instances, and
+//! stays so whatever is killed. Real processes, real TLS, real DNS; one hierarchy a test.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use system_tests::harness::{DOMAIN, Harness};
+use system_tests::processes::{signal, wait_until};
+use system_tests::sampler::{Sampler, addresses, answers};
+use system_tests::topology::{CONTENT_PORT, SERVERS, Shape, commit};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn running() -> (Harness, String) {
+    let mut harness = Harness::new();
+    for (name, last) in SERVERS {
+        harness.start_agent(name, last);
+    }
+    let revision = commit(&harness, "three sites", &Shape::default());
+    harness.start_reconciler();
+    harness.wait_converged(&revision, PATIENCE);
+    (harness, revision)
+}
+
+fn instances(harness: &Harness) -> serde_json::Value {
+    let (code, out, err) = harness.stead(&["status", "-o", "json"]);
+    assert_eq!(code, 0, "{err}");
+    serde_json::from_str(&out).expect("status is JSON")
+}
+
+fn pid_of(harness: &Harness, name: &str) -> Option<u32> {
+    let status = instances(harness);
+    let sites = status["sites"].as_array()?;
+    let found = sites
+        .iter()
+        .flat_map(|site| site["instances"].as_array().into_iter().flatten())
+        .find(|instance| instance["name"] == name)?;
+    found["pid"]
+        .as_u64()
+        .and_then(|pid| u32::try_from(pid).ok())
+}
+
+fn content_name(site: &str) -> String {
+    format!("distributionpoint.{site}.{DOMAIN}")
+}
+
+#[test]
+fn a_commit_becomes_healthy_instances_published_in_dns() {
+    let (harness, _) = running();
+    let mut served = addresses(harness.dns_server(), &content_name("p01")).expect("DNS answers");
+    served.sort_unstable();
+    assert_eq!(served, [harness.address(21), harness.address(22)]);
+    for address in served {
+        assert!(
+            answers((address, CONTENT_PORT).into()),
+            "{address} is published and answers"
+        );
+    }
+}
+
+#[test]
+fn a_killed_instance_heals_and_leaves_dns_meanwhile_unless_it_is_the_last() {
+    let (harness, _) = running();
+    let name = "P01/distributionPoint@p01-f1";
+    let pid = pid_of(&harness, name).expect("it runs");
+    let sampler = Sampler::start(harness.dns_server(), &content_name("p01"), CONTENT_PORT);
+    signal(pid, Signal::KILL);
+    wait_until(
+        "the instance runs again",
+        PATIENCE,
+        || pid_of(&harness, name).is_some_and(|now| now != pid),
+        || harness.describe(),
+    );
+    let samples = sampler.stop();
+    assert!(
+        samples.iter().all(|sample| sample.serves()),
+        "the other one served all the while"
+    );
+}
+
+#[test]
+fn h18_instances_outlive_their_agent_and_are_adopted() {
+    let (mut harness, revision) = running();
+    let name = "P01/distributionPoint@p01-f1";
+    let pid = pid_of(&harness, name).expect("it runs");
+    let endpoint = (harness.address(21), CONTENT_PORT).into();
+    harness.kill_agent("p01-f1");
+    assert!(answers(endpoint), "the instance serves without its agent");
+    harness.start_agent("p01-f1", 21);
+    harness.wait_converged(&revision, PATIENCE);
+    assert_eq!(pid_of(&harness, name), Some(pid), "adopted, not restarted");
+    assert!(answers(endpoint));
+}
+
+#[test]
+fn a_move_never_leaves_the_name_without_a_healthy_instance() {
+    let (harness, _) = running();
+    let sampler = Sampler::start(harness.dns_server(), &content_name("p01"), CONTENT_PORT);
+    let shape = Shape {
+        content_on: vec!["p01-f2", "p01-f3"],
+        ..Shape::default()
+    };
+    let revision = commit(&harness, "move content from f1 to f3", &shape);
+    harness.wait_converged(&revision, PATIENCE);
+    let samples = sampler.stop();
+    assert!(samples.len() > 50, "sampled all along: {}", samples.len());
+    for sample in &samples {
+        let served = sample.served.as_ref().expect("DNS answers at every moment");
+        assert_eq!(
+            served.len(),
+            sample.healthy.len(),
+            "every published one answers: {sample:?}"
+        );
+        assert!(sample.serves(), "{sample:?}");
+    }
+    let mut served = addresses(harness.dns_server(), &content_name("p01")).expect("DNS answers");
+    served.sort_unstable();
+    assert_eq!(served, [harness.address(22), harness.address(23)]);
+    assert!(
+        !answers((harness.address(21), CONTENT_PORT).into()),
+        "the old one is gone"
+    );
+}
+
+#[test]
+fn h7_a_lost_store_changes_nothing() {
+    let (mut harness, revision) = running();
+    let names = [
+        "P01/distributionPoint@p01-f1",
+        "S01/managementPoint@s01-srv",
+    ];
+    let before: Vec<_> = names.iter().map(|name| pid_of(&harness, name)).collect();
+    harness.kill_reconciler();
+    std::fs::remove_dir_all(harness.path("state")).expect("the store is there");
+    let sampler = Sampler::start(harness.dns_server(), &content_name("p01"), CONTENT_PORT);
+    harness.start_reconciler();
+    harness.wait_converged(&revision, PATIENCE);
+    let after: Vec<_> = names.iter().map(|name| pid_of(&harness, name)).collect();
+    assert_eq!(before, after, "nothing was restarted");
+    let (_, taken, _) = harness.stead(&["history", "-o", "json"]);
+    assert!(!taken.contains("\"taken\""), "nothing was done: {taken}");
+    assert!(sampler.stop().iter().all(|sample| {
+        sample
+            .served
+            .as_ref()
+            .is_some_and(|served| served.len() == 2)
+    }));
+}
+
+#[test]
+fn a_revision_that_does_not_check_is_refused_and_the_last_good_one_stays() {
+    let (harness, good) = running();
+    let bad = harness.commit(
+        "a typo",
+        &[("sites/P01.yaml", "apiVersion: stead/v1\nkind: Sitte\n")],
+    );
+    wait_until(
+        "the bad revision is reported",
+        PATIENCE,
+        || {
+            let (_, out, _) = harness.stead(&["list", "revisions", "-o", "json"]);
+            out.contains(&bad) && out.contains("refused")
+        },
+        || harness.describe(),
+    );
+    let status = instances(&harness);
+    assert_eq!(status["source"]["inForce"].as_str(), Some(good.as_str()));
+    assert!(
+        answers((harness.address(21), CONTENT_PORT).into()),
+        "and it keeps serving"
+    );
+}
+
+#[test]
+fn removing_a_site_takes_its_instances_and_names_and_nothing_else() {
+    let (harness, _) = running();
+    let revision = commit(
+        &harness,
+        "S02 goes",
+        &Shape {
+            second: false,
+            ..Shape::default()
+        },
+    );
+    harness.wait_converged(&revision, PATIENCE);
+    wait_until(
+        "S02's name is gone",
+        PATIENCE,
+        || addresses(harness.dns_server(), &content_name("s02")).is_some_and(|a| a.is_empty()),
+        || harness.describe(),
+    );
+    assert!(!answers((harness.address(42), CONTENT_PORT).into()));
+    assert!(answers((harness.address(21), CONTENT_PORT).into()));
+}
