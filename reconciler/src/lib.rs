@@ -3,6 +3,7 @@
 //! A library so that the binary stays thin and tests reach the parts. It decides nothing about what
 //! a hierarchy should look like (`stead-plan` does) and runs no role (`site-agent` does).
 
+pub mod api;
 pub mod api_client;
 pub mod commands;
 pub mod dns;

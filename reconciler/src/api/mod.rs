@@ -1,0 +1,18 @@
+//! The reconciler's HTTP API: what it shows and what people may ask of it.
+//!
+//! Handlers turn a [`Snapshot`] into the views of `stead_schemas::api`; commands go to the
+//! [`Backend`], which journals and wakes. Nothing here plans, observes or acts. The same router
+//! serves the unix socket (same user) and mutual TLS (operators); who may call is `access`.
+
+mod access;
+mod endpoints;
+mod openapi;
+mod records;
+mod snapshot;
+mod status;
+mod why;
+
+pub use access::Access;
+pub use endpoints::{health_router, router};
+pub use openapi::openapi;
+pub use snapshot::{Answer, Backend, LogRequest, LogStream, SiteSnapshot, Snapshot};

@@ -1,0 +1,129 @@
+//! The API's OpenAPI 3.1 description, from the table of endpoints and the types of the requests.
+//! `docs/reference/openapi.json` is its checked-in copy.
+
+use schemars::schema_for;
+use serde_json::{Map, Value, json};
+use stead_schemas::api::{ConfirmLostRequest, ResumeRequest, SuspendRequest};
+
+/// Path, summary, query parameters (name, required), name of the answer's type.
+type Read = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, bool)],
+    &'static str,
+);
+
+const READS: [Read; 10] = [
+    (
+        "/v1/status",
+        "Sites, servers, instances, holds; what needs a person first",
+        &[("site", false)],
+        "StatusView",
+    ),
+    (
+        "/v1/plan",
+        "The roads of all sites that have one",
+        &[],
+        "PlanView",
+    ),
+    (
+        "/v1/records",
+        "DNS records: wanted, served, owner, state",
+        &[("site", false)],
+        "RecordView[]",
+    ),
+    (
+        "/v1/revisions",
+        "Revisions and what became of them",
+        &[],
+        "RevisionView[]",
+    ),
+    (
+        "/v1/history",
+        "The journal, newest first",
+        &[("site", false), ("limit", false), ("before", false)],
+        "JournalEntry[]",
+    ),
+    (
+        "/v1/why",
+        "Why a thing is as it is, down to file, line and commit",
+        &[("thing", true)],
+        "WhyView",
+    ),
+    (
+        "/v1/secrets",
+        "Secrets by name; never a value",
+        &[],
+        "SecretView[]",
+    ),
+    (
+        "/v1/logs",
+        "An instance's log, from its agent",
+        &[("instance", true), ("lines", false), ("follow", false)],
+        "text/plain",
+    ),
+    ("/healthz", "The process answers", &[], "text/plain"),
+    (
+        "/readyz",
+        "It acts, and has judged every agent once",
+        &[],
+        "text/plain",
+    ),
+];
+
+/// The description.
+#[must_use]
+pub fn openapi() -> Value {
+    let mut paths = Map::new();
+    for (path, summary, query, answer) in READS {
+        let parameters: Vec<Value> = query
+            .iter()
+            .map(|(name, required)| {
+                json!({"name": name, "in": "query", "required": required, "schema": {"type": "string"}})
+            })
+            .collect();
+        let get = json!({
+            "get": {"summary": summary, "parameters": parameters, "responses": responses(answer)}
+        });
+        paths.insert(path.to_owned(), get);
+    }
+    let commands = [
+        (
+            "/v1/suspend",
+            "Stop changes of a site, a server or all",
+            schema_for!(SuspendRequest),
+        ),
+        ("/v1/resume", "End a suspension", schema_for!(ResumeRequest)),
+        (
+            "/v1/confirm-lost",
+            "Say that a server is gone for good",
+            schema_for!(ConfirmLostRequest),
+        ),
+    ];
+    for (path, summary, body) in commands {
+        let post = json!({
+            "post": {
+                "summary": summary,
+                "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
+                "responses": responses("CommandAnswer")
+            }
+        });
+        paths.insert(path.to_owned(), post);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Stead reconciler",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Over the unix socket for the same user, over mutual TLS with an operator's certificate for others."
+        },
+        "paths": paths
+    })
+}
+
+fn responses(answer: &str) -> Value {
+    json!({
+        "200": {"description": answer},
+        "default": {"description": "ApiError: {error, hint}"}
+    })
+}

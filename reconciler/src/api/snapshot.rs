@@ -1,0 +1,104 @@
+//! What the API shows, as plain data of one moment, and what it asks of the daemon.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use futures_util::Stream;
+use stead_plan::Context;
+use stead_schemas::api::{
+    ApiError, CommandAnswer, ConfirmLostRequest, JournalEntry, Need, ReconcilerView, ResumeRequest,
+    RevisionView, SecretView, SourceView, SuspendRequest, SuspensionView,
+};
+use stead_schemas::desired::SiteDesired;
+use stead_schemas::names::{InstanceName, SiteCode};
+use stead_schemas::observed::SiteObserved;
+use stead_schemas::plan::SitePlan;
+use stead_schemas::role::SiteType;
+use stead_schemas::time::WallMs;
+
+/// The state of one moment. Cheap to make: sites are shared, not copied.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub now: WallMs,
+    /// The reconciler itself.
+    pub reconciler: ReconcilerView,
+    /// The git source.
+    pub source: SourceView,
+    /// The commit in force in a line: short id, author, date, subject.
+    pub commit: Option<String>,
+    /// What is wrong with the reconciler itself: fenced, store full, source gone.
+    pub needs: Vec<Need>,
+    /// Suspensions in force.
+    pub suspensions: Vec<SuspensionView>,
+    /// Whether every declared agent was heard, or given up on, since the start.
+    pub ready: bool,
+    /// Sites: declared ones, and ones still being dismantled.
+    pub sites: BTreeMap<SiteCode, Arc<SiteSnapshot>>,
+}
+
+/// One site of a [`Snapshot`].
+#[derive(Debug, Clone)]
+pub struct SiteSnapshot {
+    /// What is declared; none: gone from git.
+    pub desired: Option<Arc<SiteDesired>>,
+    /// Its type, also when it is gone from git.
+    pub site_type: SiteType,
+    /// What is observed.
+    pub observed: Arc<SiteObserved>,
+    /// What it was last planned with.
+    pub context: Context,
+    /// The road; none before the first pass.
+    pub plan: Option<Arc<SitePlan>>,
+    /// The revision it is at or on the way to.
+    pub revision: Option<String>,
+    /// The last failure of carrying something out, until it is overcome.
+    pub failure: Option<String>,
+}
+
+/// The answer to something asked of the daemon.
+pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send>>;
+/// Lines of an instance's log as the agent sends them.
+pub type LogStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
+
+/// Which log, and how much of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRequest {
+    /// The instance.
+    pub instance: InstanceName,
+    /// Lines from the end.
+    pub lines: u32,
+    /// Go on as lines come.
+    pub follow: bool,
+}
+
+/// What the API needs of the daemon. Every answer has a deadline of its own.
+pub trait Backend: Send + Sync + 'static {
+    /// The state of the moment.
+    fn snapshot(&self) -> Arc<Snapshot>;
+    /// Journal entries, newest first, older than `before`.
+    fn history(
+        &self,
+        site: Option<SiteCode>,
+        limit: u32,
+        before: Option<i64>,
+    ) -> Answer<Vec<JournalEntry>>;
+    /// Journal entries about one thing, newest first.
+    fn history_of(&self, about: String, limit: u32) -> Answer<Vec<JournalEntry>>;
+    /// Revisions, newest first.
+    fn revisions(&self) -> Answer<Vec<RevisionView>>;
+    /// Secrets by name and version; never a value.
+    fn secrets(&self) -> Answer<Vec<SecretView>>;
+    /// Stops changes of a site, a server or all.
+    fn suspend(&self, request: SuspendRequest, by: String) -> Answer<CommandAnswer>;
+    /// Ends a suspension.
+    fn resume(&self, request: ResumeRequest, by: String) -> Answer<CommandAnswer>;
+    /// Takes a person's word that a server is gone for good.
+    fn confirm_lost(&self, request: ConfirmLostRequest, by: String) -> Answer<CommandAnswer>;
+    /// An instance's log, from its agent.
+    fn logs(&self, request: LogRequest) -> Answer<LogStream>;
+    /// The figures in Prometheus' text format.
+    fn metrics(&self) -> String;
+}
