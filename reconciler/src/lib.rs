@@ -8,4 +8,5 @@ pub mod api_client;
 pub mod commands;
 pub mod dns;
 pub mod git;
+pub mod metrics;
 pub mod output;
