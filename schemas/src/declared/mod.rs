@@ -5,8 +5,7 @@
 //! `validate` and `typed` hold them against the schema, `checks` against each other, `resolve`
 //! makes what the planner reads.
 
-#![allow(dead_code, reason = "the checks that use the rest land next")]
-
+mod checks;
 pub mod config;
 mod documents;
 pub mod explain;
@@ -26,6 +25,7 @@ pub mod yaml;
 
 use std::collections::BTreeMap;
 
+use self::checks::Topology;
 pub use self::documents::EffectiveSite;
 use self::problem::{Finding, Findings};
 pub use self::problem::{Problem, Severity};
@@ -114,6 +114,14 @@ pub fn check(files: &[SourceFile]) -> Checked {
         let damage = validate::site_fits(site, &mut value, &mut findings);
         read.extend(read_site(site, value, damage, &mut findings));
     }
+    findings.end_stage();
+    let topology = Topology {
+        hierarchy: hierarchy.as_ref().zip(documents.hierarchy.as_ref()),
+        sites: read.iter().map(|site| (&site.site.code, site)).collect(),
+        codes: documents.sites.keys().collect(),
+        lost: documents.lost,
+    };
+    checks::run(&topology, &mut findings);
     let desired = match &hierarchy {
         Some(hierarchy) if !findings.any_error() => {
             Some(resolve::resolve(hierarchy, &read, &sources))

@@ -127,6 +127,15 @@ impl Finding {
         self
     }
 
+    /// The same finding, saying how often it holds.
+    pub(super) fn counted(mut self, count: u32) -> Self {
+        if count > 1 {
+            self.message += &format!(" ({count} places)");
+            self.related.clear();
+        }
+        Self { site: None, ..self }
+    }
+
     pub(super) fn sensitive(self, sensitive: bool) -> Self {
         Self { sensitive, ..self }
     }

@@ -147,6 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test compares files")]
     fn the_schemas_checked_in_are_those_of_the_types() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("json");
         if std::env::var_os("STEAD_UPDATE").is_some() {

@@ -49,6 +49,11 @@ impl Damage {
         })
     }
 
+    /// Whether a key of `spec` could be read, apart from single entries below it.
+    pub(super) fn part_intact(&self, part: &str) -> bool {
+        !self.parts.contains(part)
+    }
+
     /// Takes the part at a path out of a site's value and remembers it.
     pub(super) fn take(&mut self, path: &[Step<'_>], value: &mut Value) {
         match path {
@@ -117,7 +122,7 @@ impl ReadSite<'_> {
     /// The spot of the key at a path below `spec`.
     pub(super) fn key_spot(&self, path: &[&str]) -> Spot {
         let steps: Vec<Step<'_>> = std::iter::once(Step::Key("spec"))
-            .chain(path.iter().map(|key| Step::Key(key)))
+            .chain(path.iter().copied().map(Step::Key))
             .collect();
         let (key, node) = self.site.tree.walk(&steps);
         key.map_or(node.spot, |key| key.spot)

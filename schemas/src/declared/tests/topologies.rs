@@ -15,6 +15,7 @@ pub(super) fn testdata(name: &str) -> Vec<SourceFile> {
     files
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test reads its files")]
 fn folder(path: &Path, under: &Path, files: &mut Vec<SourceFile>) {
     for entry in std::fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
@@ -64,4 +65,24 @@ fn fabrikam_and_each_step_of_an_adoption_resolve() {
     ] {
         assert_eq!(desired(check(&testdata(name))).sites.len(), 1, "{name}");
     }
+}
+
+#[test]
+fn a_large_topology_warns_once_a_kind_with_the_number_of_places() {
+    let problems = check(&testdata("contoso")).problems;
+    let no_program: Vec<&str> = problems
+        .iter()
+        .filter(|problem| problem.code == "no-program")
+        .map(|problem| problem.message.as_str())
+        .take(2)
+        .collect();
+    assert_eq!(
+        no_program,
+        [
+            "no program for siteServer: it is planned as a hold, neither installed nor published (44 places)",
+            "no program for managementPoint: it is planned as a hold, neither installed nor published (46 places)",
+        ],
+        "H28"
+    );
+    assert!(problems.len() < 40, "{}", problems.len());
 }

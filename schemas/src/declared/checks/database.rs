@@ -1,0 +1,104 @@
+//! The site database: where it is, who holds it. Checked now, acted on later.
+
+use super::super::problem::Findings;
+use super::super::typed::ReadSite;
+use super::super::types::{DatabaseSpec, Engine, MemberMode};
+use super::site_server::is_of_pair;
+use super::{Notices, has_server, no_such_server, pair};
+use crate::role::SiteType;
+
+pub(super) fn check(site: &ReadSite<'_>, findings: &mut Findings, notices: &mut Notices) {
+    let Some(database) = &site.spec().database else {
+        return;
+    };
+    match database.engine {
+        Engine::Embedded => check_embedded(site, database, findings, notices),
+        Engine::Postgresql => check_postgresql(site, database, findings),
+    }
+    check_members(site, database, findings);
+}
+
+/// H13: the embedded store is the only one that opens its file, on a server that isn't of the pair.
+fn check_embedded(
+    site: &ReadSite<'_>,
+    database: &DatabaseSpec,
+    findings: &mut Findings,
+    notices: &mut Notices,
+) {
+    let spot = site.spot(&["database", "engine"]);
+    let message = "the embedded database is for labs and tests";
+    let notice = site.warning("embedded-database", spot, message).tag("H13");
+    notices.add("embedded-database", "", notice);
+    for key in ["host", "members", "listener", "user", "password"] {
+        if site.site.tree.at(&["spec", "database", key]).is_some() {
+            let message = format!("`{key}` belongs to postgresql, not to an embedded database");
+            findings.add(site.error("database", site.key_spot(&["database", key]), message));
+        }
+    }
+    let witness = || {
+        let site_server = site.spec().site_server.as_ref()?;
+        let mut witnesses = site_server.witnesses.iter().flatten();
+        witnesses.find(|name| site.spec().servers.contains_key(*name))
+    };
+    let path = ["database", "server"];
+    match database.server.as_ref().or_else(witness) {
+        Some(server) if is_of_pair(site, server) => {
+            let message = format!(
+                "`{server}` is the active or a passive site server: the store has to be on a third"
+            );
+            findings.add(site.error("database", site.spot(&path), message).tag("H13"));
+        }
+        Some(server) if !has_server(site, server) => {
+            findings.add(no_such_server(site, server, &path));
+        }
+        None if !pair(site).is_empty() && site.damage.intact(&["siteServer"]) => {
+            let message = "`server` is missing in `database`: the store needs a third server";
+            let finding = site.error("missing", site.key_spot(&["database"]), message);
+            findings.add(finding.tag("H13"));
+        }
+        Some(_) | None => {}
+    }
+}
+
+fn check_postgresql(site: &ReadSite<'_>, database: &DatabaseSpec, findings: &mut Findings) {
+    let DatabaseSpec {
+        host,
+        members,
+        listener,
+        server,
+        ..
+    } = database;
+    if host.is_none() && members.is_empty() && listener.is_none() {
+        let message = "`database` doesn't say where it is: `host`, `members` or `listener`";
+        findings.add(site.error("missing", site.key_spot(&["database"]), message));
+    }
+    if server.is_some() {
+        let message = "`server` belongs to an embedded database: write `host`";
+        let spot = site.key_spot(&["database", "server"]);
+        findings.add(site.error("database", spot, message));
+    }
+    if host.is_some() && listener.is_some() {
+        let message = "`host` and `listener` exclude each other: clients use one name";
+        let spot = site.key_spot(&["database", "listener"]);
+        findings.add(site.error("exclusive", spot, message).tag("AG-15"));
+    }
+}
+
+fn check_members(site: &ReadSite<'_>, database: &DatabaseSpec, findings: &mut Findings) {
+    if !database.members.is_empty() && site.spec().r#type == SiteType::Secondary {
+        let message = "a secondary site's database has no members";
+        let spot = site.key_spot(&["database", "members"]);
+        findings.add(site.warning("database", spot, message).tag("AG-1"));
+    }
+    for (name, member) in &database.members {
+        let path = ["database", "members", name.as_str()];
+        if !has_server(site, name) {
+            findings.add(no_such_server(site, name, &path));
+        }
+        if member.mode == MemberMode::Async && member.failover_target != Some(false) {
+            let message = format!("`{name}` may lag: taking over there loses writes");
+            let finding = site.warning("database", site.key_spot(&path), message);
+            findings.add(finding.tag("AG-21").hint("say `failoverTarget: false`"));
+        }
+    }
+}
