@@ -115,6 +115,11 @@ async fn a_large_answer_is_cut_over_udp_and_whole_over_tcp() {
     );
     let signed = dig(server.addr, &[&name, "A", "+ignore", "-y", &key_arg(KEY)]);
     assert!(signed.contains(" tc;"), "{signed}");
+    assert!(signed.contains("TSIG PSEUDOSECTION"), "{signed}");
+    assert!(
+        !signed.contains("Couldn't verify"),
+        "the cut answer is signed: {signed}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

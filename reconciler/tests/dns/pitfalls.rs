@@ -311,7 +311,7 @@ async fn a_server_that_says_nothing_is_unknown_in_time() {
         panic!("{error:?}")
     };
     assert!(
-        matches!(source, ExchangeError::Timeout { .. }),
+        matches!(**source, ExchangeError::Timeout { .. }),
         "{source:?}"
     );
 }

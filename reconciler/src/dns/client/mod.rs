@@ -14,7 +14,7 @@ mod verify;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -95,7 +95,7 @@ impl Client {
             .await
             .map_err(|source| Unreadable::Exchange {
                 name: key.name.clone(),
-                source,
+                source: Arc::new(source),
             })?;
         reading::served(server, &asked, &answers[0], &answers[1])
     }
@@ -214,17 +214,13 @@ async fn read_part(
             })
             .collect(),
         Err(error) => {
-            let what = format!("{error}");
-            part.iter()
-                .map(|(index, asked)| {
-                    let source = ExchangeError::Malformed {
-                        server,
-                        what: what.clone(),
-                    };
-                    let name = convert::text(&asked[0].0);
-                    (*index, Err(Unreadable::Exchange { name, source }))
-                })
-                .collect()
+            let error = Arc::new(error);
+            let unknown = |(index, asked): &(usize, [(Name, WireType); 2])| {
+                let name = convert::text(&asked[0].0);
+                let source = Arc::clone(&error);
+                (*index, Err(Unreadable::Exchange { name, source }))
+            };
+            part.iter().map(unknown).collect()
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`Unreadable`], never "absent". What a reading means for ownership is `ownership.rs`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType as WireType};
@@ -31,9 +32,9 @@ pub enum Unreadable {
     Exchange {
         /// What was asked for.
         name: String,
-        /// What happened.
+        /// What happened; shared by all that were asked on one connection.
         #[source]
-        source: ExchangeError,
+        source: Arc<ExchangeError>,
     },
     /// The server refused or failed.
     #[error(

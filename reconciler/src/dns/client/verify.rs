@@ -4,6 +4,7 @@
 //! Every server is asked until it shows exactly what is wanted, or the time is up.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -89,7 +90,7 @@ impl Client {
                 .await
                 .map_err(|source| Unreadable::Exchange {
                     name: expected.key.name.clone(),
-                    source,
+                    source: Arc::new(source),
                 })?;
             let served = reading::served(server, &asked, &answers[0], &answers[1])?;
             Ok((served, serial(&answers[2])))

@@ -38,6 +38,9 @@ use super::key::TsigKey;
 /// Whole-zone answers under way at one time; each holds the zone's records once more.
 const MAX_TRANSFERS: usize = 4;
 
+/// What a TSIG record adds to an answer, at most: two names, 16 fixed bytes, the longest MAC.
+const TSIG_ROOM: usize = 400;
+
 /// A key and what it may write.
 #[derive(Debug, Clone)]
 pub struct ServerKey {
@@ -193,12 +196,11 @@ impl Core {
             Signed::By { key, mut chain } => {
                 let answers = self.dispatch(message, Some(key), via).await;
                 let seal = |mut m: Message| {
-                    let bytes = chain.seal(&mut m)?;
-                    if bytes.len() <= limit {
-                        return Ok(bytes);
+                    // Cut before signing, so that the cut answer is signed too.
+                    if via == Via::Udp && m.to_vec()?.len() + TSIG_ROOM > limit {
+                        m = m.truncate();
                     }
-                    // Only UDP gets here, with a single answer: the chain is not used again.
-                    fit(m, 0)
+                    chain.seal(&mut m)
                 };
                 answers.into_iter().map(seal).collect()
             }

@@ -281,6 +281,37 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_keeps_the_last_whole_zone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = open(dir.path(), "lab.example").unwrap();
+        let one = |name: &str, size: usize| {
+            let data = convert::txt(&"x".repeat(size));
+            let set = RrSet {
+                ttl: 30,
+                data: vec![data],
+            };
+            let owner = convert::name(name).unwrap();
+            (owner, RecordType::TXT, Some(Arc::new(set)))
+        };
+        store.save(&vec![one("a.lab.example", 10)]).unwrap();
+        // SQLite then answers "database or disk is full" by itself.
+        let limit = store
+            .db
+            .query_row("PRAGMA max_page_count = 1", [], |row| row.get::<_, i64>(0));
+        assert!(limit.unwrap() > 0);
+        let both = vec![one("b.lab.example", 10), one("c.lab.example", 60_000)];
+        let error = store.save(&both).unwrap_err();
+        assert!(matches!(error, StoreError::Sqlite { .. }), "{error}");
+        drop(store);
+        let (_store, zone) = open(dir.path(), "lab.example").unwrap();
+        assert_eq!(
+            zone.records(),
+            3,
+            "SOA, NS and a; nothing of the failed message"
+        );
+    }
+
+    #[test]
     fn a_damaged_row_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = open(dir.path(), "lab.example").unwrap();
