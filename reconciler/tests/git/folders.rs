@@ -239,7 +239,12 @@ fn each_bound_names_itself_and_the_path() {
 fn h23_five_thousand_files_are_read() {
     let scratch = Scratch::new();
     let files: Vec<(String, String)> = (0..5_000)
-        .map(|n| (format!("sites/{}/{n}.yaml", n % 40), format!("n: {}", n % 50)))
+        .map(|n| {
+            (
+                format!("sites/{}/{n}.yaml", n % 40),
+                format!("n: {}", n % 50),
+            )
+        })
         .collect();
     let refs: Vec<(&str, &str)> = files.iter().map(|(p, t)| (&p[..], &t[..])).collect();
     let commit = scratch.commit(&refs);
