@@ -91,13 +91,16 @@ impl Schedule {
             })?;
             fields.push(numbers);
         }
+        let days: Vec<u32> = fields[4].iter().map(|day| day % 7).collect();
+        // Where both are restricted cron runs on either.
+        let gap_days = match (words[2], words[4]) {
+            ("*", _) => gap(&days, 7),
+            (_, "*") => gap(&fields[2], 31),
+            _ => gap(&days, 7).min(gap(&fields[2], 31)),
+        };
+        let months = gap(&fields[3], 12).saturating_sub(1) * 30;
         Ok(Self {
-            gap_days: gap(&fields[2], 31)
-                .min(gap(
-                    &fields[4].iter().map(|day| day % 7).collect::<Vec<_>>(),
-                    7,
-                ))
-                .max(gap(&fields[3], 12).saturating_sub(1) * 30),
+            gap_days: gap_days.max(months),
         })
     }
 }

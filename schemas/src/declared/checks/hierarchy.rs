@@ -43,7 +43,12 @@ fn check_top<'a>(topology: &'a Topology<'_>, findings: &mut Findings) -> Option<
         .clone()
         .find(|site| site.spec().r#type == SiteType::Central);
     let Some(first) = first.or_else(|| tops.clone().next()) else {
+        let all_read = topology
+            .sites
+            .values()
+            .all(|site| site.damage.intact(&["parent"]));
         if !topology.incomplete()
+            && all_read
             && let Some(site) = topology.sites.values().next()
         {
             let message = "the hierarchy has no top site: each site has a parent";
