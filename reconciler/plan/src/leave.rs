@@ -78,7 +78,11 @@ pub(crate) fn leave(
         remove(world, group, member, exit, Vec::new(), draft);
         return stays;
     }
-    let mut waits = settle_waits(world, group, exit);
+    let mut waits = if is_idle(group, member) {
+        Vec::new()
+    } else {
+        settle_waits(world, group, exit)
+    };
     waits.extend(before.iter().cloned());
     let go = waits.is_empty();
     let drained = drain(world, group, member, &waits, draft);
@@ -90,6 +94,11 @@ pub(crate) fn leave(
         withdraw_waits: waits,
         ..Listing::default()
     }
+}
+
+/// Whether nobody is sent to it while others of a published group serve: it can go at once.
+fn is_idle(group: &Group<'_>, member: &Member<'_>) -> bool {
+    !member.entries.is_empty() && !member.is_served() && group.wanted().any(Member::serves)
 }
 
 /// Whether it is stopped without waiting for another: where two may not run, and none of the

@@ -9,13 +9,14 @@ use std::fmt;
 
 use stead_schemas::desired::SiteDesired;
 use stead_schemas::names::{GroupName, ServerName};
-use stead_schemas::observed::{Contact, SiteObserved};
+use stead_schemas::observed::{Contact, ServerObserved, SiteObserved};
 use stead_schemas::plan::{Action, SitePlan, Step, StepId, Wait};
 use stead_schemas::role::Role;
 use stead_schemas::wire::{Health, Phase};
 
 use crate::context::Context;
 use crate::payload::effect;
+use crate::publish::{address_data, group_key};
 
 /// A rule that a plan breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,7 +219,7 @@ fn lint_removals(
         }
     }
     for (group, servers) in taken {
-        lint_last(desired, observed, group, &servers, notes);
+        lint_last(desired, observed, context, group, &servers, notes);
     }
 }
 
@@ -246,44 +247,52 @@ fn lint_published(
     group: &GroupName,
     notes: &mut Vec<Note>,
 ) {
-    let Some(dns) = context.dns.as_deref() else {
-        return;
-    };
-    let report = observed.servers.get(server).and_then(|s| s.report.as_ref());
-    let Some(spec) = report.and_then(|report| report.assigned.get(group)) else {
-        return;
-    };
-    let key = crate::publish::group_key(group, &context.site.dns_label(), spec.address, dns);
-    let data = crate::publish::address_data(spec.address);
-    let ours = format!("v=1 h={} s={} ", context.hierarchy, context.site);
-    let served = observed.records.get(&key).is_some_and(|record| {
-        record
-            .servers
-            .iter()
-            .filter_map(|server| server.served.as_ref())
-            .any(|served| {
-                let marked = served
-                    .mark
-                    .as_ref()
-                    .is_some_and(|mark| mark.starts_with(&ours));
-                marked
-                    && served
-                        .set
-                        .as_ref()
-                        .is_some_and(|set| set.values.contains(&data))
-            })
-    });
-    let withdrawn = observed.withdrawn.get(&(group.clone(), server.clone()));
-    let _ = withdrawn;
-    if served {
+    if handed_out(observed, context, group, server) {
         note(notes, NoteKind::RemovesPublished, &step.id);
     }
 }
 
-/// A group that stays keeps a healthy instance, unless it has, and should have, only one.
+/// Whether some DNS server hands an instance out by the group's own record.
+fn handed_out(
+    observed: &SiteObserved,
+    context: &Context,
+    group: &GroupName,
+    server: &ServerName,
+) -> bool {
+    let report = observed.servers.get(server).and_then(|s| s.report.as_ref());
+    let spec = report.and_then(|report| report.assigned.get(group));
+    let (Some(dns), Some(spec)) = (context.dns.as_deref(), spec) else {
+        return false;
+    };
+    let key = group_key(group, &context.site.dns_label(), spec.address, dns);
+    let data = address_data(spec.address);
+    let ours = format!("v=1 h={} s={} ", context.hierarchy, context.site);
+    let Some(record) = observed.records.get(&key) else {
+        return false;
+    };
+    record
+        .servers
+        .iter()
+        .filter_map(|server| server.served.as_ref())
+        .any(|served| {
+            let marked = served
+                .mark
+                .as_ref()
+                .is_some_and(|mark| mark.starts_with(&ours));
+            marked
+                && served
+                    .set
+                    .as_ref()
+                    .is_some_and(|set| set.values.contains(&data))
+        })
+}
+
+/// A published group that stays keeps a healthy instance that is handed out, unless it has only
+/// one.
 fn lint_last(
     desired: Option<&SiteDesired>,
     observed: &SiteObserved,
+    context: &Context,
     group: &GroupName,
     taken: &BTreeSet<&ServerName>,
     notes: &mut Vec<Note>,
@@ -291,25 +300,29 @@ fn lint_last(
     let Some(declared) = desired.and_then(|site| site.groups.get(group)) else {
         return;
     };
-    let healthy: BTreeSet<&ServerName> = observed
+    let serving: Vec<&ServerName> = observed
         .servers
         .iter()
-        .filter(|(_, server)| server.contact == Contact::Heard)
-        .filter(|(_, server)| {
-            server
-                .report
-                .as_ref()
-                .and_then(|r| r.instances.get(group))
-                .is_some_and(|instance| {
-                    instance.phase == Phase::Running && instance.health == Health::Healthy
-                })
+        .filter(|(name, server)| {
+            is_healthy(server, group) && handed_out(observed, context, group, name)
         })
         .map(|(name, _)| name)
         .collect();
-    let took = taken.iter().any(|server| healthy.contains(*server));
-    let remain = healthy.iter().any(|server| !taken.contains(server));
-    let moves_alone = !declared.role.rules().may_overlap;
-    if declared.publish && took && !remain && healthy.len() > 1 && !moves_alone {
+    let took = taken.iter().any(|server| serving.contains(server));
+    let remain = serving.iter().any(|server| !taken.contains(server));
+    if declared.role.rules().may_overlap && took && !remain && serving.len() > 1 {
         note(notes, NoteKind::LastHealthy, group);
     }
+}
+
+fn is_healthy(server: &ServerObserved, group: &GroupName) -> bool {
+    let report = server
+        .report
+        .as_ref()
+        .filter(|_| server.contact == Contact::Heard);
+    report
+        .and_then(|report| report.instances.get(group))
+        .is_some_and(|instance| {
+            instance.phase == Phase::Running && instance.health == Health::Healthy
+        })
 }

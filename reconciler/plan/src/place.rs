@@ -189,7 +189,7 @@ fn stays(
 
 type Usefulness<'a> = (bool, bool, Reverse<Vec<u32>>, Reverse<&'a ServerName>);
 
-/// Least useful first: not serving, not published, in the fullest zone, last by name.
+/// Least useful first: not serving, left over from before a move, in the fullest zone, last by name.
 fn usefulness<'a>(
     world: &World<'a>,
     group: &GroupDesired,
@@ -208,9 +208,10 @@ fn usefulness<'a>(
     } else {
         Vec::new()
     };
+    let placed = world.context.recorded.placed.get(&group.name);
     (
         server.well(&group.name) != Well::Sick,
-        crate::records::is_published(world, group, server),
+        placed.is_none_or(|placed| placed.contains(server.name)),
         Reverse(crowd),
         Reverse(server.name),
     )

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stead_schemas::desired::{DnsDesired, SiteDesired};
+use stead_schemas::desired::SiteDesired;
 use stead_schemas::names::{GroupName, ServerName, address_type};
 use stead_schemas::observed::SiteObserved;
-use stead_schemas::record::{RecordKey, RecordSet};
+use stead_schemas::record::{RecordKey, RecordSet, RecordType};
 use stead_schemas::role::Role;
 use stead_schemas::time::WallMs;
 
@@ -15,20 +15,44 @@ use crate::publish::{Entry, alias_key, group_key, server_key, srv_key};
 use crate::site::View;
 use crate::world::World;
 
-/// Every key a site may want read: those of all declared servers and groups, in the families of
-/// the declared addresses, and the alias.
+/// Every key to read for a site: those of all declared servers and groups in the families of the
+/// declared addresses, the alias, and those of instances that are still somewhere.
+///
+/// Marked keys that were read before and are not in the answer should be read until they are gone.
 #[must_use]
-pub fn record_keys(desired: &SiteDesired, dns: &DnsDesired) -> BTreeSet<RecordKey> {
-    let code = desired.code.dns_label();
+pub fn record_keys(
+    desired: Option<&SiteDesired>,
+    observed: &SiteObserved,
+    context: &Context,
+) -> BTreeSet<RecordKey> {
     let mut keys = BTreeSet::new();
-    for (name, server) in &desired.servers {
-        let rtype = address_type(server.address);
-        keys.insert(server_key(name, rtype, dns));
+    let Some(dns) = context.dns.as_deref() else {
+        return keys;
+    };
+    let code = context.site.dns_label();
+    let servers = desired.iter().flat_map(|site| &site.servers);
+    for (name, server) in servers {
+        keys.insert(server_key(name, address_type(server.address), dns));
         keys.insert(alias_key(&code, server.address, dns));
-        for group in desired.groups.values().filter(|group| group.publish) {
+        let groups = desired.iter().flat_map(|site| site.groups.values());
+        for group in groups.filter(|group| group.publish) {
             keys.insert(group_key(&group.name, &code, server.address, dns));
             if group.role == Role::ManagementPoint {
                 keys.insert(srv_key(&code, dns));
+            }
+        }
+    }
+    let policy = Policy::default();
+    let world = World::new(desired, observed, context, WallMs(0), &policy);
+    for member in View::new(&world)
+        .groups
+        .iter()
+        .flat_map(|group| &group.members)
+    {
+        keys.extend(member.entries.iter().map(|entry| entry.key.clone()));
+        for rtype in [RecordType::A, RecordType::Aaaa] {
+            if member.server.declared.is_none() {
+                keys.insert(server_key(member.server.name, rtype, dns));
             }
         }
     }

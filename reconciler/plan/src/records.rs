@@ -7,19 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
 
-use stead_schemas::desired::{DnsDesired, GroupDesired, Place};
+use stead_schemas::desired::{DnsDesired, Place};
 use stead_schemas::names::ServerName;
 use stead_schemas::plan::{Action, HoldReason, Move, PlannedRecord, Step, StepId, Wait};
 use stead_schemas::record::{Mark, RecordData, RecordKey, RecordSet, RecordType};
 
 use crate::members::{Group, Member, Now};
-use crate::publish::{
-    Board, Entry, Standing, address_data, group_key, server_key, server_name, ttl_s,
-};
+use crate::publish::{Board, Entry, Standing, address_data, server_key, server_name, ttl_s};
 use crate::road::{Draft, publish_id, publish_key_id, withdraw_id};
 use crate::server_names;
 use crate::updates::runs_as_assigned;
-use crate::world::{Server, World};
+use crate::world::World;
 
 /// The writes of a plan, and every key that was looked at.
 #[derive(Default)]
@@ -34,18 +32,6 @@ pub(crate) struct Part<'g, 'a> {
     member: &'g Member<'a>,
     entry: &'g Entry,
     now: Now,
-}
-
-/// Whether DNS hands out the group's instance on a server; for placement.
-pub(crate) fn is_published(world: &World<'_>, group: &GroupDesired, server: &Server<'_>) -> bool {
-    let (Some(dns), Some(spec)) = (world.context.dns.as_deref(), server.assigned(&group.name))
-    else {
-        return false;
-    };
-    let key = group_key(&group.name, &world.code.dns_label(), spec.address, dns);
-    Board::new(world)
-        .served(&key, &address_data(spec.address))
-        .first
 }
 
 /// Plans every record of the site.

@@ -1,5 +1,7 @@
 //! A road under construction: steps, holds and the next wake-up, and the names of steps.
 
+use std::collections::BTreeSet;
+
 use stead_schemas::desired::Place;
 use stead_schemas::names::{GroupName, ServerName};
 use stead_schemas::plan::{Action, Hold, HoldReason, Step, StepId, Wait};
@@ -32,6 +34,33 @@ impl Draft {
 
     pub(crate) fn wake(&mut self, at: WallMs) {
         self.wake_at = Some(self.wake_at.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Mends waits for steps that are not on the road because they are held: where the step follows
+    /// an instance's health, that is waited for; otherwise what waits is held as well.
+    pub(crate) fn mend(&mut self, meanwhile: impl Fn(&StepId) -> Option<Wait>) {
+        loop {
+            let on_road: BTreeSet<StepId> = self.steps.iter().map(|step| step.id.clone()).collect();
+            let missing = |wait: &Wait| matches!(wait, Wait::Step(id) if !on_road.contains(id));
+            if !self.steps.iter().any(|step| step.waits.iter().any(missing)) {
+                return;
+            }
+            self.steps.retain_mut(|step| {
+                let mut waits = Vec::with_capacity(step.waits.len());
+                for wait in step.waits.drain(..) {
+                    let mended = match &wait {
+                        Wait::Step(id) if missing(&wait) => meanwhile(id),
+                        _ => Some(wait),
+                    };
+                    match mended {
+                        Some(wait) => add_wait(&mut waits, wait),
+                        None => return false,
+                    }
+                }
+                step.waits = waits;
+                true
+            });
+        }
     }
 
     /// The steps in the order they will be taken: a step comes after all it waits for.

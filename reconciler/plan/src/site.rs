@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stead_schemas::desired::SiteDesired;
 use stead_schemas::names::{GroupName, ServerName};
 use stead_schemas::observed::SiteObserved;
-use stead_schemas::plan::{HoldReason, SitePlan, Wait};
+use stead_schemas::plan::{HoldReason, SitePlan, StepId, Wait};
 use stead_schemas::role::{Role, SiteType};
 use stead_schemas::time::WallMs;
 
@@ -16,8 +16,8 @@ use crate::payload;
 use crate::place::{self, Placed};
 use crate::publish::Board;
 use crate::records;
-use crate::road::{Draft, remove_id};
-use crate::world::{Hearing, Seen, World};
+use crate::road::{Draft, publish_id, remove_id};
+use crate::world::{Hearing, Seen, Well, World};
 
 /// The road of one site from what is observed to what is desired.
 ///
@@ -195,12 +195,28 @@ fn decide_groups<'a>(world: &World<'a>, groups: &mut [Group<'a>], draft: &mut Dr
     }
 }
 
+/// The instance whose health a publishing step waits for, unless it is well.
+fn health_behind(world: &World<'_>, groups: &[Group<'_>], id: &StepId) -> Option<Wait> {
+    let mut members = groups
+        .iter()
+        .flat_map(|g| g.members.iter().map(move |m| (g, m)));
+    let (group, member) = members.find(|(group, member)| {
+        let server = member.server.name;
+        member
+            .entries
+            .iter()
+            .any(|entry| publish_id(&entry.key, group.name, server) == *id)
+    })?;
+    (member.well != Well::Healthy).then(|| agents::healthy(world, group, member))
+}
+
 fn finish(
     world: &World<'_>,
-    draft: Draft,
+    mut draft: Draft,
     records: BTreeMap<stead_schemas::record::RecordKey, stead_schemas::plan::PlannedRecord>,
     groups: &[Group<'_>],
 ) -> SitePlan {
+    draft.mend(|id| health_behind(world, groups, id));
     let draft = draft.into_order();
     let assignments = payload::assignments(world, groups, &draft.steps);
     SitePlan {

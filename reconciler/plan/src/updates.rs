@@ -10,7 +10,7 @@ use crate::agents::{change_held, healthy};
 use crate::leave::{drain, published_waits};
 use crate::members::{Group, Listing, Member, Now};
 use crate::publish::Standing;
-use crate::road::{Draft, add_wait, publish_id, update_id};
+use crate::road::{Draft, add_wait, install_id, publish_id, update_id};
 use crate::world::{Seen, Well, World};
 
 /// Drafts the updates of a group and corrects the listings of those concerned.
@@ -23,7 +23,7 @@ pub(crate) fn decide(
     if !group.members.iter().any(is_outdated) {
         return;
     }
-    let mut before = in_flux(world, group);
+    let mut before = in_flux(world, group, draft);
     let mut serving = Vec::new();
     for (index, member) in group
         .members
@@ -63,9 +63,21 @@ fn is_outdated(member: &Member<'_>) -> bool {
     member.outdated && matches!(member.seen, Seen::Present | Seen::Held)
 }
 
-/// Those that were changed already and do not serve yet: until they do, nothing else is changed.
-fn in_flux(world: &World<'_>, group: &Group<'_>) -> Vec<Wait> {
+/// Those that come, or were changed already, and do not serve yet: until they do, nothing else is
+/// changed.
+fn in_flux(world: &World<'_>, group: &Group<'_>, draft: &Draft) -> Vec<Wait> {
     let mut waits = Vec::new();
+    for member in group.wanted() {
+        let id = install_id(group.name, member.server.name);
+        if draft
+            .steps
+            .iter()
+            .any(|step| step.id == id && step.waits.is_empty())
+        {
+            add_wait(&mut waits, healthy(world, group, member));
+            published_waits(group, member, &mut waits);
+        }
+    }
     for member in group
         .wanted()
         .filter(|m| m.seen == Seen::Present && !m.outdated)

@@ -247,31 +247,18 @@ impl Model {
             .hosts
             .iter()
             .map(|(name, host)| (name.clone(), host.observe(self.now)));
-        let keys = self.keys();
-        let records = keys
-            .into_iter()
-            .map(|key| (key.clone(), self.observe_record(&key)));
-        SiteObserved {
+        let mut observed = SiteObserved {
             servers: servers.collect(),
-            records: records.collect(),
+            records: BTreeMap::new(),
             withdrawn: self.withdrawn.clone(),
             reconciler_suspect: self.suspect,
-        }
-    }
-
-    fn keys(&self) -> BTreeSet<RecordKey> {
-        let Some(dns) = &self.dns else {
-            return BTreeSet::new();
         };
-        let wanted = self
-            .desired
-            .as_ref()
-            .map(|desired| crate::record_keys(desired, dns));
-        wanted
-            .into_iter()
-            .flatten()
-            .chain(self.records.keys().cloned())
-            .collect()
+        let keys = crate::record_keys(self.desired.as_ref(), &observed, &self.context());
+        for key in keys.into_iter().chain(self.records.keys().cloned()) {
+            let record = self.observe_record(&key);
+            observed.records.insert(key, record);
+        }
+        observed
     }
 
     fn observe_record(&self, key: &RecordKey) -> RecordObserved {

@@ -1,0 +1,430 @@
+//! Laws of planning as properties (design section 4, H16): random sites, commits and faults.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use stead_schemas::desired::{Placement, SiteDesired};
+use stead_schemas::names::{GroupName, ServerName};
+use stead_schemas::observed::Contact;
+use stead_schemas::plan::{Action, StepId};
+use stead_schemas::role::Role;
+use stead_schemas::time::DurationMs;
+use stead_schemas::wire::Health;
+
+use super::model::{Model, SiteExt, mk_service, mk_site, name};
+use crate::render::road;
+
+const SERVERS: [(&str, &str); 6] = [
+    ("seattle/room-1", "p01-f1"),
+    ("seattle/room-2", "p01-f2"),
+    ("seattle/room-3", "p01-f3"),
+    ("seattle/room-1", "p01-f4"),
+    ("seattle/room-2", "p01-f5"),
+    ("tacoma/room-1", "p01-f6"),
+];
+
+/// One group as drawn: absent, by hand on some servers, or counted.
+#[derive(Debug, Clone)]
+enum Drawn {
+    Absent,
+    ByHand(Vec<usize>),
+    ByCount(u16),
+}
+
+/// One revision as drawn.
+#[derive(Debug, Clone)]
+struct Revision {
+    /// Which of [`SERVERS`] are declared.
+    servers: Vec<bool>,
+    mp: Drawn,
+    dp: Drawn,
+    proxy: Drawn,
+    reporting: Drawn,
+    active: Option<usize>,
+    version: u8,
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    prop_oneof![
+        1 => Just(Drawn::Absent),
+        3 => prop::collection::vec(0..SERVERS.len(), 1..4).prop_map(Drawn::ByHand),
+        3 => (1u16..4).prop_map(Drawn::ByCount),
+    ]
+}
+
+fn revision() -> impl Strategy<Value = Revision> {
+    let servers = prop::collection::vec(prop::bool::weighted(0.8), SERVERS.len());
+    let groups = (drawn(), drawn(), drawn(), drawn());
+    let active = prop::option::of(0..SERVERS.len());
+    (servers, groups, active, 1u8..3).prop_map(|(mut servers, groups, active, version)| {
+        servers[0] = true;
+        let (mp, dp, proxy, reporting) = groups;
+        Revision {
+            servers,
+            mp,
+            dp,
+            proxy,
+            reporting,
+            active,
+            version,
+        }
+    })
+}
+
+fn mk(revision: &Revision) -> SiteDesired {
+    let mut site = mk_site("P01");
+    for (zone, server) in SERVERS {
+        site = site.servers(zone, &[server]);
+    }
+    let known: Vec<&str> = SERVERS
+        .iter()
+        .zip(&revision.servers)
+        .filter(|(_, declared)| **declared)
+        .map(|((_, server), _)| *server)
+        .collect();
+    site.servers
+        .retain(|server, _| known.contains(&server.as_str()));
+    let groups = [
+        ("managementPoint", Role::ManagementPoint, &revision.mp),
+        ("distributionPoint", Role::DistributionPoint, &revision.dp),
+        ("intranet-proxy", Role::Custom, &revision.proxy),
+        ("reportingPoint", Role::ReportingPoint, &revision.reporting),
+    ];
+    for (group, role, drawn) in groups {
+        let picked = |i: &usize| known[i % known.len()];
+        site = match drawn {
+            Drawn::Absent => site,
+            Drawn::ByHand(on) => {
+                site.by_hand(group, role, &on.iter().map(picked).collect::<Vec<_>>())
+            }
+            Drawn::ByCount(count) => site.by_count(group, role, (*count).min(known.len() as u16)),
+        };
+    }
+    if let Some(group) = site.groups.get_mut(&name::<GroupName>("intranet-proxy")) {
+        group.publish = false;
+    }
+    for group in site.groups.values_mut() {
+        group.service = Some(mk_service(&revision.version.to_string()));
+    }
+    match revision.active {
+        Some(active) => site.site_server(known[active % known.len()], &[]),
+        None => site,
+    }
+}
+
+/// What can go wrong with one server.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Silent,
+    Unsure,
+    Connecting,
+    CutOff,
+    Broken,
+}
+
+fn faults() -> impl Strategy<Value = Vec<(usize, Fault)>> {
+    let fault = prop_oneof![
+        Just(Fault::Silent),
+        Just(Fault::Unsure),
+        Just(Fault::Connecting),
+        Just(Fault::CutOff),
+        Just(Fault::Broken),
+    ];
+    prop::collection::vec((0..SERVERS.len(), fault), 0..4)
+}
+
+fn inflict(model: &mut Model, faults: &[(usize, Fault)]) {
+    let since = model.now;
+    for (index, fault) in faults {
+        let server: ServerName = name(SERVERS[*index].1);
+        let Some(host) = model.hosts.get_mut(&server) else {
+            continue;
+        };
+        match fault {
+            Fault::Silent => {
+                host.contact = Contact::Silent {
+                    since,
+                    confirmed_for: DurationMs(0),
+                }
+            }
+            Fault::Unsure => host.contact = Contact::Unsure { since },
+            Fault::Connecting => host.contact = Contact::Connecting,
+            Fault::CutOff => host.contact = Contact::CutOff { since },
+            Fault::Broken => {
+                host.broken.insert(name("distributionPoint"));
+                host.broken.insert(name("managementPoint"));
+            }
+        }
+    }
+}
+
+fn repair(model: &mut Model) {
+    for host in model.hosts.values_mut() {
+        host.contact = Contact::Heard;
+        host.broken.clear();
+    }
+}
+
+fn converged(revision: &Revision) -> Model {
+    let mut model = Model::new(mk(revision));
+    model.converge(100);
+    model
+}
+
+/// What runs is what is wanted, and DNS hands out exactly that.
+fn assert_as_declared(model: &Model) {
+    let desired = model.desired.as_ref().unwrap();
+    let observed = model.observe();
+    let placed = crate::placement(desired, &observed, &model.context(), model.now);
+    for (group, servers) in &placed {
+        let wanted: Vec<String> = servers.iter().map(ToString::to_string).collect();
+        assert_eq!(model.at(group.as_str()), wanted, "{group}");
+        let declared = desired.groups.get(group);
+        if let Some(declared) = declared.filter(|declared| declared.publish) {
+            let key = format!("{}.p01.cm.example/A", declared.name.dns_label());
+            let addresses: BTreeSet<String> = servers
+                .iter()
+                .map(|s| desired.servers[s].address.to_string())
+                .collect();
+            let served: BTreeSet<String> = model.served_as(&key).into_iter().collect();
+            assert_eq!(served, addresses, "{key}");
+        }
+    }
+    for host in model.hosts.values() {
+        for group in host.real.instances.keys() {
+            assert!(placed.contains_key(group), "{group} is left over");
+        }
+    }
+}
+
+/// Published groups that may overlap, are declared before and after, and serve now.
+fn guarded(model: &Model, after: &SiteDesired) -> Vec<String> {
+    let before = model.desired.as_ref().unwrap();
+    let one = |placement: &Placement| match placement {
+        Placement::ByHand(servers) => servers.iter().collect::<BTreeSet<_>>().len() == 1,
+        Placement::ByCount { instances, .. } => *instances == 1,
+    };
+    after
+        .groups
+        .values()
+        .filter(|group| group.publish && group.role.rules().may_overlap)
+        .filter(|group| {
+            // An only instance that changes in place restarts; that is said in its step.
+            before.groups.get(&group.name).is_some_and(|was| {
+                was.service == group.service || !one(&was.placement) && !one(&group.placement)
+            })
+        })
+        .map(|group| group.name.to_string())
+        .filter(|group| model.serves(group))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 256,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn planning_twice_gives_the_same_plan(a in revision(), b in revision(), faults in faults()) {
+        let mut model = converged(&a);
+        model.commit(mk(&b));
+        inflict(&mut model, &faults);
+        prop_assert_eq!(model.plan(), model.plan());
+    }
+
+    #[test]
+    fn the_order_of_servers_in_a_list_does_not_matter(a in revision(), b in revision()) {
+        let mut model = converged(&a);
+        model.commit(mk(&b));
+        let plan = model.plan();
+        model.change(|site| {
+            for group in site.groups.values_mut() {
+                if let Placement::ByHand(servers) = &mut group.placement {
+                    servers.reverse();
+                }
+            }
+        });
+        prop_assert_eq!(plan, model.plan());
+    }
+
+    #[test]
+    fn h16_the_road_ends_in_as_many_rounds_as_it_has_steps_and_leaves_nothing_out(
+        a in revision(),
+        b in revision(),
+    ) {
+        let mut model = converged(&a);
+        model.commit(mk(&b));
+        let first = model.plan();
+        let ids: BTreeSet<StepId> = first.steps.iter().map(|step| step.id.clone()).collect();
+        for step in model.taken(first.steps.len()) {
+            prop_assert!(ids.contains(&step.id), "{} is not on\n{}", step.id, road(&first));
+        }
+        assert_as_declared(&model);
+    }
+
+    #[test]
+    fn no_intermediate_state_is_without_a_healthy_published_instance(
+        a in revision(),
+        b in revision(),
+    ) {
+        let mut model = converged(&a);
+        let after = mk(&b);
+        let guarded = guarded(&model, &after);
+        model.commit(after);
+        for _ in 0..100 {
+            let plan = model.plan();
+            if plan.is_empty() {
+                break;
+            }
+            model.remember(&plan);
+            model.carry_out(&plan);
+            for group in &guarded {
+                prop_assert!(model.serves(group), "{group} after\n{}", road(&plan));
+            }
+            model.round();
+            for group in &guarded {
+                prop_assert!(model.serves(group), "{group} later, after\n{}", road(&plan));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_destroyed(a in revision(), b in revision(), faults in faults()) {
+        let mut model = converged(&a);
+        model.commit(mk(&b));
+        inflict(&mut model, &faults);
+        let served = model.records.clone();
+        for _ in 0..12 {
+            let plan = model.round();
+            for server in plan.assignments.keys() {
+                prop_assert_eq!(model.hosts[server].contact, Contact::Heard);
+            }
+        }
+        for (key, before) in served {
+            let data = before.set.into_iter().flat_map(|set| set.values);
+            let now = model.records.get(&key).and_then(|served| served.set.as_ref());
+            for value in data.filter(|_| key.name.starts_with("distributionpoint.")) {
+                let owner = SERVERS.iter().enumerate().find(|(i, _)| {
+                    value.to_string() == format!("10.1.0.{}", i + 11)
+                });
+                let server: ServerName = name(owner.unwrap().1.1);
+                let unclear = !matches!(
+                    model.hosts[&server].contact,
+                    Contact::Heard | Contact::Silent { .. }
+                );
+                if unclear {
+                    let still = now.is_some_and(|set| set.values.contains(&value));
+                    prop_assert!(still, "{key} lost {value}, whose server is not judged");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn h8_a_reconciler_that_hears_nobody_does_nothing(a in revision(), b in revision()) {
+        let mut model = converged(&a);
+        model.commit(mk(&b));
+        for host in model.hosts.values_mut() {
+            host.contact = Contact::Unsure { since: model.now };
+        }
+        model.suspect = true;
+        let plan = model.plan();
+        prop_assert!(plan.is_empty() && plan.records.is_empty() && plan.assignments.is_empty());
+    }
+
+    #[test]
+    fn commits_and_faults_in_any_order_end_as_declared(
+        first in revision(),
+        storm in prop::collection::vec((revision(), faults(), 0usize..6), 1..5),
+    ) {
+        let mut model = Model::new(mk(&first));
+        for (revision, faults, rounds) in &storm {
+            repair(&mut model);
+            model.commit(mk(revision));
+            inflict(&mut model, faults);
+            for _ in 0..*rounds {
+                model.round();
+            }
+        }
+        repair(&mut model);
+        model.converge(150);
+        assert_as_declared(&model);
+    }
+
+    #[test]
+    fn a_new_server_moves_nothing(a in revision(), spare in 0..SERVERS.len()) {
+        let mut a = a;
+        for drawn in [&mut a.mp, &mut a.dp, &mut a.proxy, &mut a.reporting] {
+            *drawn = match drawn {
+                Drawn::ByHand(servers) => Drawn::ByCount(servers.len() as u16),
+                Drawn::Absent | Drawn::ByCount(_) => drawn.clone(),
+            };
+        }
+        a.servers[spare] = spare == 0;
+        a.active = None;
+        let mut model = converged(&a);
+        let full = model.desired.as_ref().unwrap().groups.clone();
+        let mut more = a;
+        more.servers[spare] = true;
+        let mut after = mk(&more);
+        after.groups = full;
+        model.commit(after);
+        let plan = model.plan();
+        prop_assert!(plan.is_empty(), "{}", road(&plan));
+    }
+
+    #[test]
+    fn a_lost_server_moves_only_its_own(a in revision(), lost in 1..SERVERS.len()) {
+        let mut a = a;
+        a.active = None;
+        let mut model = converged(&a);
+        let server: ServerName = name(SERVERS[lost].1);
+        let Some(host) = model.hosts.get_mut(&server) else {
+            return Ok(());
+        };
+        let theirs: BTreeSet<GroupName> = host.real.instances.keys().cloned().collect();
+        host.confirmed_lost = true;
+        host.contact = Contact::Silent { since: model.now, confirmed_for: DurationMs(0) };
+        let plan = model.plan();
+        for step in &plan.steps {
+            if let Action::Install { group, .. } = &step.action {
+                prop_assert!(theirs.contains(group), "{}", step.id);
+            }
+            let removes = matches!(step.action, Action::Remove { .. } | Action::SwitchOver { .. });
+            prop_assert!(!removes, "{}", step.id);
+        }
+    }
+
+    #[test]
+    fn a_sick_instance_leaves_dns_unless_it_is_the_last(a in revision(), faults in faults()) {
+        let mut model = converged(&a);
+        inflict(&mut model, &faults);
+        for _ in 0..4 {
+            model.round();
+        }
+        let Some(group) = model.desired.as_ref().unwrap().groups.get(&name::<GroupName>("distributionPoint"))
+        else {
+            return Ok(());
+        };
+        let served = model.served_as("distributionpoint.p01.cm.example/A");
+        prop_assert!(!served.is_empty(), "never emptied by sickness");
+        let well = |address: &String| model.hosts.values().any(|host| {
+            let instance = host.real.instances.get(&group.name);
+            instance.is_some_and(|i| i.endpoint.ip().to_string() == *address && i.health == Health::Healthy)
+                && host.contact == Contact::Heard
+        });
+        let sick = |address: &String| model.hosts.values().any(|host| {
+            let instance = host.real.instances.get(&group.name);
+            instance.is_some_and(|i| {
+                i.endpoint.ip().to_string() == *address
+                    && (matches!(host.contact, Contact::Silent { .. })
+                        || host.contact == Contact::Heard && i.health == Health::Unhealthy)
+            })
+        });
+        if served.iter().any(well) {
+            prop_assert!(!served.iter().any(sick), "{served:?}");
+        }
+    }
+}
