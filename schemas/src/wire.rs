@@ -366,6 +366,15 @@ pub enum WatchEvent {
     Report(Box<AgentReport>),
 }
 
+/// `POST /v1/claim`: a reconciler's new life makes itself known; lower epochs are refused from then
+/// on (H7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClaimRequest {
+    /// The new life.
+    pub epoch: Epoch,
+}
+
 /// `POST /v1/reach`: can you reach this server's agent? (H8)
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

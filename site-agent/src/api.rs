@@ -1,0 +1,216 @@
+//! The agent's HTTP interface (docs/protocols.md): commands and reports over mutual TLS, and the
+//! reading half of it on a socket for people on this machine.
+//!
+//! Who calls is known from the certificate. Reading is for reconcilers and operators, commanding for
+//! reconcilers, being reached for every certificate of the hierarchy.
+
+mod logs;
+mod watch;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post, put};
+use serde::de::DeserializeOwned;
+use stead_schemas::names::IdentityKind;
+use stead_schemas::wire::{AssignRequest, ClaimRequest, ReachRequest, Refusal};
+use stead_wire::serve::Caller;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::agent::{Agent, Alive};
+
+/// Streams at a time, of watchers and of log readers together.
+const STREAMS: usize = 64;
+/// Questions to other agents at a time.
+const REACHES: usize = 16;
+
+/// What handlers share.
+#[derive(Debug, Clone)]
+pub struct Api {
+    agent: Arc<Agent>,
+    streams: Arc<Semaphore>,
+    reaches: Arc<Semaphore>,
+    reload: Arc<Notify>,
+}
+
+impl Api {
+    /// The interface of this agent; `reload` is notified when somebody asks for a reload.
+    #[must_use]
+    pub fn new(agent: Arc<Agent>, reload: Arc<Notify>) -> Self {
+        Self {
+            agent,
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            reaches: Arc::new(Semaphore::new(REACHES)),
+            reload,
+        }
+    }
+
+    /// For callers with certificates.
+    pub fn remote(&self) -> Router {
+        let commands = Router::new()
+            .route("/v1/assignment", put(assign))
+            .route("/v1/claim", post(claim))
+            .route("/v1/reach", post(reach))
+            .layer(middleware::from_fn_with_state(self.clone(), commanders));
+        let reads = self.reads().layer(middleware::from_fn(readers));
+        Router::new()
+            .route("/v1/alive", get(alive))
+            .merge(commands)
+            .merge(reads)
+            .with_state(self.clone())
+    }
+
+    /// For the same user on this machine; the socket's folder lets nobody else in.
+    pub fn local(&self) -> Router {
+        self.reads()
+            .route("/v1/status", get(status))
+            .route("/v1/reload", post(reload))
+            .with_state(self.clone())
+    }
+
+    fn reads(&self) -> Router<Self> {
+        Router::new()
+            .route("/v1/state", get(state))
+            .route("/v1/watch", get(watch::watch))
+            .route("/v1/logs/{group}", get(logs::logs))
+    }
+}
+
+async fn commanders(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match caller(&mut parts).await {
+        Ok(Caller(caller)) if api.agent.obeys(&caller) => {
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Ok(Caller(caller)) => forbidden(&format!("{caller} may not command this agent")),
+        Err(response) => response,
+    }
+}
+
+async fn readers(request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match caller(&mut parts).await {
+        Ok(Caller(caller)) => match caller.kind {
+            IdentityKind::Operator | IdentityKind::Reconciler => {
+                next.run(Request::from_parts(parts, body)).await
+            }
+            IdentityKind::Server => forbidden("a server's certificate reads no other server"),
+        },
+        Err(response) => response,
+    }
+}
+
+async fn caller(parts: &mut Parts) -> Result<Caller, Response> {
+    Caller::from_request_parts(parts, &())
+        .await
+        .map_err(IntoResponse::into_response)
+}
+
+fn forbidden(why: &str) -> Response {
+    (StatusCode::FORBIDDEN, why.to_owned()).into_response()
+}
+
+fn busy() -> Response {
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too many of these at a time; try again later",
+    )
+        .into_response()
+}
+
+async fn alive(State(api): State<Api>) -> Json<Alive> {
+    Json(Alive {
+        server: api.agent.me.server.clone(),
+    })
+}
+
+async fn state(State(api): State<Api>) -> Response {
+    Json(&*api.agent.board.report()).into_response()
+}
+
+async fn status(State(api): State<Api>) -> Response {
+    Json(api.agent.status().await).into_response()
+}
+
+async fn reload(State(api): State<Api>) -> StatusCode {
+    api.reload.notify_one();
+    StatusCode::ACCEPTED
+}
+
+async fn assign(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let request: AssignRequest = read(&body)?;
+    let report = api.agent.assign(&caller.name, request).await?;
+    Ok(Json(&*report).into_response())
+}
+
+async fn claim(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let request: ClaimRequest = read(&body)?;
+    let report = api.agent.claim(&caller.name, &request.epoch).await?;
+    Ok(Json(&*report).into_response())
+}
+
+async fn reach(State(api): State<Api>, body: Bytes) -> Result<Response, Refused> {
+    let asked: ReachRequest = read(&body)?;
+    let Ok(_slot) = api.reaches.try_acquire() else {
+        return Ok(busy());
+    };
+    Ok(Json(api.agent.reach(asked).await).into_response())
+}
+
+/// Only the place of an error goes back: a parser's words may hold what was read, which may be a
+/// secret (H30).
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let wrong = |place: String| Refusal::Invalid {
+        reason: format!("the body can't be read: {place}"),
+    };
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let inner = error.inner();
+        wrong(format!(
+            "wrong at `{}`, line {}, column {}",
+            error.path(),
+            inner.line(),
+            inner.column()
+        ))
+    })?;
+    reader
+        .end()
+        .map_err(|_| wrong("something follows its end".to_owned()))?;
+    Ok(value)
+}
+
+/// A [`Refusal`] as an answer.
+#[derive(Debug)]
+struct Refused(Refusal);
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self(refusal)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = match &self.0 {
+            Refusal::Invalid { .. } => StatusCode::BAD_REQUEST,
+            Refusal::NotDurable { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            Refusal::NotForMe { .. } => StatusCode::MISDIRECTED_REQUEST,
+            Refusal::StaleEpoch { .. } | Refusal::StaleGeneration { .. } => StatusCode::CONFLICT,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}

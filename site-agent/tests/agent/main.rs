@@ -1,0 +1,9 @@
+//! The agent as a real process: everything here starts the built binary, with real certificates
+//! and real instances, and looks from outside.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod heal;
+mod lab;
+mod removal;
+mod streams;
