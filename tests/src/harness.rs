@@ -246,6 +246,12 @@ spec:
         self.agents.get(name).map(Child::id)
     }
 
+    /// The reconciler's process.
+    #[must_use]
+    pub fn reconciler_pid(&self) -> Option<u32> {
+        self.reconciler.as_ref().map(Child::id)
+    }
+
     /// Whether the reconciler's process is there.
     pub fn reconciler_runs(&mut self) -> bool {
         self.reconciler
