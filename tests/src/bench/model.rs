@@ -81,8 +81,17 @@ impl SiteModel {
             };
             observed.servers.insert(name.clone(), seen);
         }
+        let context = Context {
+            site: desired.code.clone(),
+            hierarchy: hierarchy.name.clone(),
+            revision: "0".repeat(40).into(),
+            dns: hierarchy.dns.clone(),
+            recorded: Arc::new(SiteRecorded::default()),
+            suspended: Vec::new(),
+            permits: Permits::all(),
+        };
         if let Some(dns) = &hierarchy.dns {
-            for key in record_keys(desired, dns) {
+            for key in record_keys(Some(desired), &observed, &context) {
                 let by = dns.servers.iter().map(|server| ServedBy {
                     server: *server,
                     at: now,
@@ -96,15 +105,6 @@ impl SiteModel {
                 observed.records.insert(key, record);
             }
         }
-        let context = Context {
-            site: desired.code.clone(),
-            hierarchy: hierarchy.name.clone(),
-            revision: "0".repeat(40).into(),
-            dns: hierarchy.dns.clone(),
-            recorded: Arc::new(SiteRecorded::default()),
-            suspended: Vec::new(),
-            permits: Permits::all(),
-        };
         Self {
             desired: Arc::clone(desired),
             observed,
