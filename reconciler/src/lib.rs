@@ -9,4 +9,5 @@ pub mod commands;
 pub mod dns;
 pub mod git;
 pub mod metrics;
+pub mod lab;
 pub mod output;

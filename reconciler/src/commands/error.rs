@@ -96,6 +96,15 @@ impl CommandError {
         self
     }
 
+    /// Message, causes and hints as one text, for those who can't print them.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let hints = self.hints.iter().map(|hint| format!("; hint: {hint}"));
+        std::iter::once(chain(self.error.as_ref()))
+            .chain(hints)
+            .collect()
+    }
+
     /// The exit code.
     #[must_use]
     pub const fn code(&self) -> u8 {

@@ -11,6 +11,7 @@ mod error;
 mod explain;
 mod history;
 mod init;
+mod lab;
 mod list;
 mod logs;
 pub mod pki;
@@ -48,6 +49,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Lab(lab::LabArgs),
     Init(init::InitArgs),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
 
 fn run(ui: &Ui, command: Command) -> CommandResult {
     match command {
+        Command::Lab(args) => block_on(lab::run(ui, args)),
         Command::Init(args) => init::run(ui, args),
         Command::Check(args) => check::run(ui, args),
         Command::Explain(args) => explain::run(ui, &args),
