@@ -4,10 +4,12 @@
 //! is placement's choice; here it is only carried out, or held.
 
 use stead_schemas::plan::{Action, HoldReason, Move, Step, Wait};
+use stead_schemas::time::DurationMs;
 
 use crate::agents::{change_held, healthy, server_about};
 use crate::members::{Group, Listing, Member, Now};
 use crate::publish::Standing;
+use crate::readings::longest_ttl;
 use crate::road::{
     Draft, add_wait, drain_id, publish_id, remove_id, switch_id, update_id, withdraw_id,
 };
@@ -18,7 +20,7 @@ use crate::world::{Seen, Well, World};
 enum Exit {
     /// The group is gone from git.
     Going,
-    /// Its place was taken while its server was lost.
+    /// Its place was taken before, while its server was lost or in a move that was overtaken.
     Leftover,
     /// Another server takes its place: the member's index.
     MovedTo(usize),
@@ -58,7 +60,7 @@ pub(crate) fn leave(
         },
         ..Listing::default()
     };
-    if let Some((about, reason)) = leave_held(world, group, member, exit) {
+    if let Some((about, reason)) = leave_held(world, member, exit) {
         draft.hold(about, reason, group.place());
         return stays;
     }
@@ -113,12 +115,7 @@ fn goes_first(group: &Group<'_>, exit: Exit) -> bool {
     }
 }
 
-fn leave_held(
-    world: &World<'_>,
-    group: &Group<'_>,
-    member: &Member<'_>,
-    exit: Exit,
-) -> Option<(String, HoldReason)> {
+fn leave_held(world: &World<'_>, member: &Member<'_>, exit: Exit) -> Option<(String, HoldReason)> {
     if let Some(held) = change_held(world, member) {
         return Some(held);
     }
@@ -134,10 +131,7 @@ fn leave_held(
     }
     let counted = matches!(exit, Exit::Going | Exit::Removal);
     match &world.context.permits.removals {
-        Some(reason) if counted => {
-            let about = world.instance(group.name, member.server.name);
-            Some((about.to_string(), reason.clone()))
-        }
+        Some(reason) if counted => Some((world.code.to_string(), reason.clone())),
         Some(_) | None => None,
     }
 }
@@ -210,14 +204,20 @@ pub(crate) fn drain(
         }
     }
     let key = (group.name.clone(), server.clone());
-    if let Some(withdrawn) = world
-        .observed
-        .withdrawn
-        .get(&key)
-        .filter(|_| waits.is_empty())
-    {
-        let ttl = stead_schemas::time::DurationMs::seconds(u64::from(withdrawn.ttl_s));
-        let end = withdrawn.since.plus(ttl).plus(group.drain_wait());
+    let withdrawn = world.observed.withdrawn.get(&key);
+    let served = member
+        .entries
+        .iter()
+        .map(|entry| longest_ttl(world.observed, entry));
+    let ttl = served
+        .flatten()
+        .chain(withdrawn.map(|w| w.ttl_s))
+        .max()
+        .unwrap_or(0);
+    let ttl = DurationMs::seconds(u64::from(ttl));
+    let lasts = DurationMs(ttl.0 + group.drain_wait().0);
+    if let Some(withdrawn) = withdrawn.filter(|_| waits.is_empty()) {
+        let end = withdrawn.since.plus(lasts);
         if world.now < end {
             waits.push(Wait::Until(end));
             draft.wake(end);
@@ -239,12 +239,9 @@ pub(crate) fn drain(
         },
         waits,
         part_of: member.part_of.clone(),
-        because: format!(
-            "resolvers may hand it out for its TTL, then {}",
-            group.drain_wait()
-        ),
+        because: format!("TTL {ttl} last served, then {}", group.drain_wait()),
         place: group.place().cloned(),
-        deadline: world.policy.record_step,
+        deadline: lasts,
     });
     Some(Wait::Step(id))
 }

@@ -17,6 +17,7 @@ use stead_schemas::wire::{Health, Phase};
 use crate::context::Context;
 use crate::payload::effect;
 use crate::publish::{address_data, group_key};
+use crate::world::SITE_SERVER;
 
 /// A rule that a plan breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub enum NoteKind {
     LastHealthy,
     /// A payload was not planned against what is in force.
     NotBasedOnObserved,
+    /// The active site server would be stopped though the site stays.
+    StopsActive,
     /// A payload changes what no ready step names.
     PayloadBeyondSteps,
     /// A ready step has no payload, or a later one has.
@@ -209,6 +212,9 @@ fn lint_removals(
         if !heard || observed.reconciler_suspect {
             note(notes, NoteKind::DestroysUnknown, &step.id);
         }
+        if stops_active(desired, step) {
+            note(notes, NoteKind::StopsActive, &step.id);
+        }
         if matches!(step.action, Action::Install { .. }) {
             continue;
         }
@@ -221,6 +227,16 @@ fn lint_removals(
     for (group, servers) in taken {
         lint_last(desired, observed, context, group, &servers, notes);
     }
+}
+
+/// No step takes the declared active; of a pair that leaves one, always.
+fn stops_active(desired: Option<&SiteDesired>, step: &Step) -> bool {
+    let site_server = desired.and_then(|site| site.site_server.as_ref());
+    site_server.is_some_and(|site_server| match &step.action {
+        Action::Remove { group, server } => *group == *SITE_SERVER && *server == site_server.active,
+        Action::SwitchOver { from, to } => *from == site_server.active || from == to,
+        _ => false,
+    })
 }
 
 fn role(

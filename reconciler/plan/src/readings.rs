@@ -88,7 +88,8 @@ pub fn served_instances(
     served
 }
 
-fn longest_ttl(observed: &SiteObserved, entry: &Entry) -> Option<u32> {
+/// The longest TTL, in seconds, a value is served with; none: it is not served.
+pub(crate) fn longest_ttl(observed: &SiteObserved, entry: &Entry) -> Option<u32> {
     let record = observed.records.get(&entry.key)?;
     record
         .servers

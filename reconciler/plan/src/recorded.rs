@@ -14,7 +14,7 @@ use crate::payload::effect;
 
 /// What to remember after planning; store it where it differs from `context.recorded`.
 ///
-/// `plan` is the plan of `desired` with nothing restricted. A group's placement is taken over when
+/// `plan` is the plan of `desired`; where the whole site is held nothing is taken over. A group's placement is taken over when
 /// no step of it is left; what is gone from git is forgotten when nothing of it is left.
 #[must_use]
 pub fn recorded_after(
@@ -25,13 +25,10 @@ pub fn recorded_after(
     plan: &SitePlan,
 ) -> SiteRecorded {
     let mut recorded = (*context.recorded).clone();
-    let stopped = plan.holds.iter().any(|hold| {
-        hold.about == context.site.as_str()
-            && matches!(
-                hold.reason,
-                HoldReason::Suspended { .. } | HoldReason::ReconcilerSuspect
-            )
-    });
+    let stopped = plan
+        .holds
+        .iter()
+        .any(|hold| hold.about == context.site.as_str());
     if stopped {
         return recorded;
     }
@@ -48,7 +45,7 @@ pub fn recorded_after(
             || is_moving(plan, group)
             || desired.is_none() && !plan.is_empty()
     });
-    if plan.steps.is_empty() && !has_removal_hold(plan) {
+    if plan.steps.is_empty() && !is_protected(plan) {
         recorded.objects = desired.map_or(0, objects);
     } else {
         recorded.objects = recorded.objects.max(desired.map_or(0, objects));
@@ -89,13 +86,9 @@ fn is_moving(plan: &SitePlan, group: &GroupName) -> bool {
             .any(|hold| hold.about.contains(&format!("/{group}@")))
 }
 
-fn has_removal_hold(plan: &SitePlan) -> bool {
-    plan.holds.iter().any(|hold| {
-        matches!(
-            hold.reason,
-            HoldReason::BudgetSpent { .. } | HoldReason::MostlyEmpty { .. } | HoldReason::Protected
-        )
-    })
+fn is_protected(plan: &SitePlan) -> bool {
+    let mut reasons = plan.holds.iter().map(|hold| &hold.reason);
+    reasons.any(|reason| matches!(reason, HoldReason::Protected))
 }
 
 /// How many objects a site declares: servers and instances.

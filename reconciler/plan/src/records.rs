@@ -132,7 +132,7 @@ fn plan_key(
         write(board, key, want.clone(), steps, place, writes, draft);
     }
     let after = want.as_ref().or_else(|| served.filter(|_| keep));
-    later_steps(world, dns, key, parts, after, draft);
+    later_steps(world, board, dns, key, parts, after, draft);
 }
 
 fn wants_any(parts: &[Part<'_, '_>]) -> bool {
@@ -262,6 +262,7 @@ fn ready_steps(
 /// Steps that are on the road and can't be taken yet.
 fn later_steps(
     world: &World<'_>,
+    board: &Board<'_>,
     dns: &DnsDesired,
     key: &RecordKey,
     parts: &[Part<'_, '_>],
@@ -282,7 +283,7 @@ fn later_steps(
         if listing.later == Some(true) && (!there || listing.dips || changes) {
             let mut waits = listing.publish_waits.clone();
             if key.rtype == RecordType::Srv && !there {
-                target_wait(part, dns, draft, &mut waits);
+                target_wait(world, board, part, dns, draft, &mut waits);
             }
             let id = publish_id(key, part.group.name, part.member.server.name);
             if !waits.is_empty() && !draft.has_step(&id) {
@@ -297,7 +298,14 @@ fn later_steps(
 }
 
 /// An SRV record is published after its target.
-fn target_wait(part: &Part<'_, '_>, dns: &DnsDesired, draft: &Draft, waits: &mut Vec<Wait>) {
+fn target_wait(
+    world: &World<'_>,
+    board: &Board<'_>,
+    part: &Part<'_, '_>,
+    dns: &DnsDesired,
+    draft: &Draft,
+    waits: &mut Vec<Wait>,
+) {
     let Some(declared) = part.member.server.declared else {
         return;
     };
@@ -306,6 +314,8 @@ fn target_wait(part: &Part<'_, '_>, dns: &DnsDesired, draft: &Draft, waits: &mut
     let id = publish_key_id(&target);
     if draft.has_step(&id) {
         waits.push(Wait::Step(id));
+    } else if !target_resolves(world, board, dns, part.member) {
+        waits.push(Wait::Served(target));
     }
 }
 

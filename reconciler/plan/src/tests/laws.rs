@@ -283,7 +283,7 @@ proptest! {
             for group in &guarded {
                 prop_assert!(model.serves(group), "{group} after\n{}", road(&plan));
             }
-            model.round();
+            model.pass();
             for group in &guarded {
                 prop_assert!(model.serves(group), "{group} later, after\n{}", road(&plan));
             }
@@ -345,7 +345,7 @@ proptest! {
             model.commit(mk(revision));
             inflict(&mut model, faults);
             for _ in 0..*rounds {
-                model.round();
+                model.pass();
             }
         }
         repair(&mut model);
@@ -402,7 +402,7 @@ proptest! {
         let mut model = converged(&a);
         inflict(&mut model, &faults);
         for _ in 0..4 {
-            model.round();
+            model.pass();
         }
         let Some(group) = model.desired.as_ref().unwrap().groups.get(&name::<GroupName>("distributionPoint"))
         else {

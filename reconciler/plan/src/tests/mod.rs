@@ -1,5 +1,7 @@
 //! Tests of the planner as a whole: a model world, stories, and laws. Every plan in them is linted.
 
+mod budgets;
 mod laws;
+mod losses;
 mod model;
 mod stories;

@@ -40,6 +40,8 @@ pub(super) struct Model {
     pub(super) suspended: Vec<Suspension>,
     pub(super) permits: Permits,
     pub(super) suspect: bool,
+    /// What the second DNS server serves, where it does not follow the first.
+    pub(super) secondary_stuck: Option<BTreeMap<RecordKey, Served>>,
     generation: u64,
 }
 
@@ -54,6 +56,8 @@ pub(super) struct Host {
     pub(super) real: AgentReport,
     /// Groups whose instances never get healthy here.
     pub(super) broken: BTreeSet<GroupName>,
+    /// A program that never gets healthy here.
+    pub(super) will_break: Option<Program>,
 }
 
 pub(super) fn name<T: std::str::FromStr>(text: &str) -> T
@@ -202,6 +206,7 @@ impl Model {
             suspended: Vec::new(),
             permits: Permits::all(),
             suspect: false,
+            secondary_stuck: None,
             generation: 0,
         };
         model.commit(desired);
@@ -264,14 +269,22 @@ impl Model {
     fn observe_record(&self, key: &RecordKey) -> RecordObserved {
         let served = self.records.get(key).cloned().unwrap_or_default();
         let dns = self.dns.as_ref().unwrap();
-        let by = |server: &SocketAddr| ServedBy {
+        let second = match &self.secondary_stuck {
+            Some(stuck) => stuck.get(key).cloned().unwrap_or_default(),
+            None => served.clone(),
+        };
+        let by = |(index, server): (usize, &SocketAddr)| ServedBy {
             server: *server,
             at: self.now,
-            served: Some(served.clone()),
+            served: Some(if index == 0 {
+                served.clone()
+            } else {
+                second.clone()
+            }),
             cause: None,
         };
         RecordObserved {
-            servers: dns.servers.iter().map(by).collect(),
+            servers: dns.servers.iter().enumerate().map(by).collect(),
             contested: false,
         }
     }
@@ -319,6 +332,11 @@ impl Model {
         };
         self.settle();
         plan
+    }
+
+    /// One pass whose plan is of no interest.
+    pub(super) fn pass(&mut self) {
+        drop(self.round());
     }
 
     /// Rounds until the plan is empty; panics where that takes longer than `limit`.
@@ -487,6 +505,7 @@ impl Host {
                 problems: Vec::new(),
             },
             broken: BTreeSet::new(),
+            will_break: None,
         }
     }
 
@@ -556,7 +575,9 @@ impl Host {
 
     fn settle(&mut self) {
         for (group, instance) in &mut self.real.instances {
-            if self.broken.contains(group) {
+            let program = self.real.assigned.get(group).map(|spec| &spec.program);
+            let bad = self.will_break.is_some() && program == self.will_break.as_ref();
+            if bad || self.broken.contains(group) {
                 instance.phase = Phase::BackOff;
                 instance.health = Health::Unhealthy;
                 instance.message = Some("exit status 1".into());
