@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use stead_schemas::declared::settings::{AgentConfig, AgentSettings};
-use stead_schemas::names::ServerName;
+use stead_schemas::declared::settings::AgentConfig;
+use stead_schemas::declared::{self, SourceFile};
 use thiserror::Error;
 
 /// Largest settings file.
@@ -61,27 +61,50 @@ pub fn load(path: &Path) -> Result<AgentConfig, ConfigError> {
     Ok(config)
 }
 
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Document {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
-    metadata: Metadata,
-    spec: AgentSettings,
-}
-
-#[derive(serde::Deserialize)]
-struct Metadata {
-    name: ServerName,
-}
-
 fn parse(path: &Path, bytes: &[u8]) -> Result<AgentConfig, ConfigError> {
-    let document: Document = serde_json::from_slice(bytes)
-        .map_err(|error| ConfigError::Wrong(format!("{}: {error}", path.display())))?;
-    Ok(AgentConfig {
-        server: document.metadata.name,
-        spec: document.spec,
+    let file = SourceFile::new(path.display().to_string(), bytes);
+    declared::config::agent_config(&file).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        ConfigError::Wrong(lines.join("\n"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "apiVersion: stead/v1
+kind: AgentConfig
+metadata: {name: p01-a}
+spec:
+  hierarchy: contoso
+  listen: 127.0.0.1:7443
+  stateDir: state
+  tls: {ca: /etc/stead/ca.crt, cert: server.crt, key: server.key}
+";
+
+    #[test]
+    fn paths_are_meant_from_the_files_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        let file = dir.path().join("agent.yaml");
+        std::fs::write(&file, GOOD).unwrap();
+        let config = load(&file).unwrap();
+        assert_eq!(config.server.as_str(), "p01-a");
+        assert_eq!(config.spec.state_dir, base.join("state"));
+        assert_eq!(config.spec.tls.ca, Path::new("/etc/stead/ca.crt"));
+        assert_eq!(config.spec.tls.key, base.join("server.key"));
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.yaml");
+        std::fs::write(&file, GOOD.replace("stateDir", "statDir")).unwrap();
+        let said = load(&file).unwrap_err().to_string();
+        assert!(
+            said.contains("agent.yaml:7") && said.contains("statDir"),
+            "{said}"
+        );
+    }
 }

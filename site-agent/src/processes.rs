@@ -27,13 +27,15 @@ pub fn signal(pid: u32, signal: Signal) -> io::Result<()> {
     }
 }
 
-/// Takes the exit status of a child of ours, if it is one and has ended. Keepers are children of
-/// the agent that started them, and of nobody who knows them after that agent's death.
-pub fn reap(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // Not our child, or not ended: both are fine, and nothing is to be done about others.
-        let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
-    }
+/// Takes the exit status of a child of ours, if it is one. Keepers are children of the agent that
+/// started them, and of nobody who knows them after that agent's death. False while it lives.
+pub fn reap(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return true;
+    };
+    let options = rustix::process::WaitOptions::NOHANG;
+    // An error says that it is no child of ours.
+    !matches!(rustix::process::waitpid(Some(pid), options), Ok(None))
 }
 
 /// Takes the exit status of every child that has ended. Only for a program's first moments after

@@ -67,9 +67,15 @@ async fn serve(State(mut point): State<Point>, request: Request) -> Response {
         Condition::Whole => whole(&mut point.files, request).await,
         Condition::Tag(tag) => if_unchanged(&mut point.files, request, tag).await,
     };
-    answer.unwrap_or_else(|error| {
-        tracing::warn!(%error, "content can't be read");
-        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    answer.unwrap_or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::PermissionDenied => StatusCode::NOT_FOUND.into_response(),
+        _ => {
+            // A disk that fails belongs into the instance's log.
+            eprintln!("content can't be read: {error}");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
     })
 }
 

@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::SOCKET;
 use super::launch::Hello;
@@ -28,6 +28,9 @@ use crate::processes::procfs;
 const START: Duration = Duration::from_secs(15);
 /// How long a living keeper may take to say how it stands.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How long a keeper without a socket may take to end.
+const REAP: Duration = Duration::from_secs(60);
+const REAP_PAUSE: Duration = Duration::from_millis(5);
 /// Environment variable that tells keepers from what they keep.
 const KEEPER_VAR: &str = "STEAD_KEEPER";
 
@@ -75,19 +78,24 @@ impl KeeperLink {
         match timeout(START, hello).await {
             Ok(Ok(Hello::Ready(_))) => {}
             Ok(Ok(Hello::Failed(reason))) => {
-                crate::processes::reap(pid);
+                reap_soon(pid);
                 return Err(LinkError::Start(reason));
             }
             Ok(Err(error)) => {
-                crate::processes::reap(pid);
+                reap_soon(pid);
                 return Err(LinkError::Broken(error));
             }
             Err(_) => {
                 drop(crate::processes::signal(pid, rustix::process::Signal::KILL));
+                reap_soon(pid);
                 return Err(LinkError::Silent);
             }
         }
-        Self::connect(folder).await?.ok_or(LinkError::Over)
+        let link = Self::connect(folder).await?;
+        if link.is_none() {
+            reap_soon(pid);
+        }
+        link.ok_or(LinkError::Over)
     }
 
     /// The living keeper of the instance in `folder`, if there is one.
@@ -136,7 +144,7 @@ impl KeeperLink {
             self.state = state;
             return Some(&self.state);
         }
-        crate::processes::reap(self.state.keeper);
+        reap_soon(self.state.keeper);
         None
     }
 
@@ -157,6 +165,16 @@ impl KeeperLink {
             drop(crate::processes::signal(pid, rustix::process::Signal::KILL));
         }
     }
+}
+
+/// Sockets close before their process can be reaped: a moment later it can.
+fn reap_soon(pid: u32) {
+    tokio::spawn(async move {
+        let end = Instant::now() + REAP;
+        while !crate::processes::reap(pid) && Instant::now() < end {
+            sleep(REAP_PAUSE).await;
+        }
+    });
 }
 
 fn keeper_command(exe: &Path, state: &Path, folder: &Path) -> io::Result<Command> {

@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod archives;
+mod commands;
 mod heal;
 mod lab;
 mod removal;
+mod safety;
 mod streams;
