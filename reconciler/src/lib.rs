@@ -8,6 +8,6 @@ pub mod api_client;
 pub mod commands;
 pub mod dns;
 pub mod git;
-pub mod metrics;
 pub mod lab;
+pub mod metrics;
 pub mod output;

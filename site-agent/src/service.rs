@@ -191,7 +191,7 @@ fn cgroup_name(server: &ServerName, layout: &Layout) -> String {
         .take(4)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    format!("stead/{server}.{short}")
+    format!("{}/{server}.{short}", cgroup::TOP)
 }
 
 async fn bind(config: &AgentConfig) -> Result<TcpListener, String> {

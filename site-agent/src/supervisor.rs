@@ -163,9 +163,6 @@ impl Supervisor {
             // A task that panicked has nothing left to say.
             drop(task.handle.await);
         }
-        if let Some(dir) = &self.context.cgroups {
-            Cgroup::at(dir.clone()).remove();
-        }
     }
 
     /// Waits until every instance that was taken over is known to be well or not, at most this

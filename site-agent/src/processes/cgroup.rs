@@ -12,18 +12,26 @@ use rustix::process::Signal;
 /// Where version 2 is mounted: alone, or beside version 1.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
+/// The folder that all of Stead's cgroups are below.
+pub const TOP: &str = "stead";
+/// How often a folder above is made again that another keeper's end has just removed.
+const REMADE: usize = 20;
+
 /// A version 2 cgroup, there or not yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
     dir: PathBuf,
 }
 
-/// The version 2 hierarchy, if it is mounted and `below` can be made in it.
+/// The folder `below` of the version 2 hierarchy, if that is mounted and the folder can be made.
+/// It is not left there: keepers make what they need.
 #[must_use]
 pub fn usable(below: &str) -> Option<PathBuf> {
     let dir = mount()?.join(below);
-    fs::create_dir_all(&dir).ok()?;
-    Some(dir)
+    let cgroup = Cgroup::at(dir);
+    cgroup.create().ok()?;
+    cgroup.remove();
+    Some(cgroup.dir)
 }
 
 fn mount() -> Option<PathBuf> {
@@ -70,7 +78,16 @@ impl Cgroup {
     /// # Errors
     /// What the kernel says.
     pub fn create(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.dir)
+        let mut made = fs::create_dir_all(&self.dir);
+        for _ in 0..REMADE {
+            match &made {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    made = fs::create_dir_all(&self.dir);
+                }
+                Ok(()) | Err(_) => break,
+            }
+        }
+        made
     }
 
     /// Moves this process into it.
@@ -116,11 +133,16 @@ impl Cgroup {
         }
     }
 
-    /// Removes it and what the instance made below it; one in use stays.
+    /// Removes it, what the instance made below it, and what stands above it for it alone; what is
+    /// in use stays.
     pub fn remove(&self) {
         for dir in self.tree().into_iter().rev() {
             // Busy or gone: the next one who uses or cleans this name sees it again.
             drop(fs::remove_dir(dir));
+        }
+        let ours = |dir: &&Path| dir.components().any(|part| part.as_os_str() == TOP);
+        for above in self.dir.ancestors().skip(1).take_while(ours) {
+            drop(fs::remove_dir(above));
         }
     }
 

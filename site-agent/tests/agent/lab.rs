@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use site_agent::clock::wall_now;
 use site_agent::processes::{self, procfs};
 use stead_schemas::generation::{Epoch, Generation};
@@ -284,6 +285,20 @@ impl Lab {
         procfs::marked(&state)
             .into_iter()
             .map(|one| one.pid)
+            .collect()
+    }
+
+    /// The cgroups of this agent that there are.
+    pub(crate) fn cgroups(&self) -> Vec<String> {
+        let root = self.state().canonicalize().unwrap();
+        let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
+        let end: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
+        ["/sys/fs/cgroup/stead", "/sys/fs/cgroup/unified/stead"]
+            .iter()
+            .filter_map(|dir| fs::read_dir(dir).ok())
+            .flat_map(|entries| entries.flatten())
+            .map(|entry| entry.path().display().to_string())
+            .filter(|path| path.ends_with(&format!(".{end}")))
             .collect()
     }
 

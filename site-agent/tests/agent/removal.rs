@@ -22,6 +22,11 @@ async fn escapees_die(cgroup: &str) {
     let escaped = number_in(&lab.state().join("data/tree/escaped")).await;
     assert!(lives(escaped));
     assert!(lab.marked().len() >= 3);
+    assert_eq!(
+        lab.cgroups().len(),
+        usize::from(cgroup == "auto"),
+        "a writable version 2 cgroup is needed here: run as root"
+    );
     lab.assign(Instances::new()).await;
     lab.until("gone", |report| report.instances.is_empty())
         .await;
@@ -29,6 +34,7 @@ async fn escapees_die(cgroup: &str) {
     assert_eq!(lab.marked(), [0; 0]);
     assert!(!lab.state().join("instances/tree").exists());
     assert!(lab.state().join("data/tree/escaped").exists(), "data stays");
+    assert_eq!(lab.cgroups(), [""; 0]);
 }
 
 #[tokio::test]
@@ -76,6 +82,33 @@ async fn a_stop_ends_by_force_after_the_grace() {
     lab.until_instance_gone("deaf").await;
     assert!(!lives(pid));
     assert!(begun.elapsed() >= Duration::from_millis(400), "not before");
+}
+
+#[tokio::test]
+async fn h10_a_hung_keeper_does_not_save_its_instance() {
+    let mut lab = Lab::running().await;
+    let mut spec = command(&["sleep", "1000"]);
+    spec.stop.grace = DurationMs(10);
+    lab.assign(one("stuck", spec)).await;
+    let pid = lab.until_healthy("stuck").await.pid.unwrap();
+    let keeper = site_agent::processes::procfs::stat(pid).unwrap().parent;
+    site_agent::processes::signal(keeper, Signal::STOP).unwrap();
+    lab.assign(Instances::new()).await;
+    lab.until_instance_gone("stuck").await;
+    assert!(!lives(pid) && !lives(keeper));
+}
+
+#[tokio::test]
+async fn h10_a_stopped_instance_is_killed() {
+    let mut lab = Lab::running().await;
+    let mut spec = command(&["sleep", "1000"]);
+    spec.stop.grace = DurationMs(50);
+    lab.assign(one("asleep", spec)).await;
+    let pid = lab.until_healthy("asleep").await.pid.unwrap();
+    site_agent::processes::signal(pid, Signal::STOP).unwrap();
+    lab.assign(Instances::new()).await;
+    lab.until_instance_gone("asleep").await;
+    assert!(!lives(pid));
 }
 
 #[tokio::test]
