@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::{Finding, Findings};
-use super::stamp::{Variables, has_placeholder, names_used, stamped};
+use super::stamp::{Budget, Cost, Variables, names_used, stamped};
 use super::tree::{Key, Kind, Node, Spot};
 use super::types::{API_VERSION, DocumentKind};
 use super::words::nearest;
@@ -69,13 +69,17 @@ pub(super) fn assemble(trees: Vec<Node>, lost: bool, findings: &mut Findings) ->
             None => documents.lost = true,
         }
     }
+    let mut budget = Budget::new(super::STAMPED_MAX, super::BYTES_MAX);
     for set in &sets {
-        documents.lost |= !stamp_set(set, &mut found, findings);
+        documents.lost |= !stamp_set(set, &mut found, &mut budget, findings);
     }
     documents.sets = sets;
     let defaults = Defaults::of(documents.hierarchy.as_ref());
     for (code, tree, spot, item) in found {
-        let tree = defaults.applied(&code, tree, findings);
+        let Some(tree) = defaults.applied(&code, tree, &mut budget, findings) else {
+            documents.lost = true;
+            break;
+        };
         documents.take_site(
             EffectiveSite {
                 code,
@@ -232,13 +236,19 @@ fn set_name_is_new(set: &Node, names: &mut BTreeMap<String, Spot>, findings: &mu
 type Found = (SiteCode, Node, Spot, Option<Spot>);
 
 /// Stamps a set's sites out; false where an entry couldn't be understood.
-fn stamp_set(set: &Node, found: &mut Vec<Found>, findings: &mut Findings) -> bool {
+fn stamp_set(
+    set: &Node,
+    found: &mut Vec<Found>,
+    budget: &mut Budget,
+    findings: &mut Findings,
+) -> bool {
     let (Some(template), Some(list)) = (set.at(&["spec", "template"]), set.at(&["spec", "sites"]))
     else {
         return false;
     };
     let values = set.at(&["spec", "values"]);
     let mut complete = true;
+    let cost = Cost::of(template);
     for item in list.items() {
         let code = match item.get("code") {
             Some(code) => code_at(code, findings),
@@ -253,8 +263,14 @@ fn stamp_set(set: &Node, found: &mut Vec<Found>, findings: &mut Findings) -> boo
             continue;
         };
         let variables = Variables::of_item(code.as_str(), values, item);
+        if !cost.take(&variables, budget, item.spot, findings) {
+            return false;
+        }
         let mut parts = stamped(template, &variables, findings);
         if let Some(patch) = item.get("patch") {
+            if !Cost::of(patch).take(&variables, budget, item.spot, findings) {
+                return false;
+            }
             parts = parts.layered(&stamped(patch, &variables, findings));
         }
         found.push((
@@ -329,16 +345,16 @@ fn unused_values(template: &Node, values: Option<&Node>, list: &Node, findings: 
 
 /// The hierarchy's defaults, merged for each site type.
 struct Defaults {
-    all: Option<(Node, bool)>,
-    by_type: BTreeMap<&'static str, (Node, bool)>,
+    all: Option<(Node, Cost)>,
+    by_type: BTreeMap<&'static str, (Node, Cost)>,
 }
 
 impl Defaults {
     fn of(hierarchy: Option<&Node>) -> Self {
         let of = |name: &str| hierarchy.and_then(|h| h.at(&["spec", "defaults", name]));
         let ready = |node: Node| {
-            let placeholders = has_placeholder(&node);
-            (node, placeholders)
+            let cost = Cost::of(&node);
+            (node, cost)
         };
         let nothing = Node::empty_map(Spot::default());
         let all = of("all").map(|all| nothing.merged(all));
@@ -355,8 +371,14 @@ impl Defaults {
         }
     }
 
-    /// The site with what it doesn't say itself.
-    fn applied(&self, code: &SiteCode, site: Node, findings: &mut Findings) -> Node {
+    /// The site with what it doesn't say itself; none where that is too much.
+    fn applied(
+        &self,
+        code: &SiteCode,
+        site: Node,
+        budget: &mut Budget,
+        findings: &mut Findings,
+    ) -> Option<Node> {
         let type_of = |node: &Node| node.get("type").and_then(Node::text).map(str::to_owned);
         let site_type = site
             .get("spec")
@@ -367,8 +389,14 @@ impl Defaults {
             .or(self.all.as_ref());
         let spot = site.spot;
         let Kind::Map(mut entries) = site.kind else {
-            return site;
+            return Some(site);
         };
+        let variables = Variables::of_code(code.as_str());
+        if let Some((_, cost)) = base
+            && !cost.take(&variables, budget, spot, findings)
+        {
+            return None;
+        }
         for (key, spec) in &mut entries {
             if &*key.text != "spec" {
                 continue;
@@ -376,17 +404,16 @@ impl Defaults {
             let nothing = Node::empty_map(spec.spot);
             let whole = match base {
                 None => nothing.merged(spec),
-                Some((base, false)) => base.merged(spec),
-                Some((base, true)) => {
-                    let variables = Variables::of_code(code.as_str());
+                Some((base, cost)) if cost.has_placeholder() => {
                     stamped(base, &variables, findings).merged(spec)
                 }
+                Some((base, _)) => base.merged(spec),
             };
             *spec = whole;
         }
-        Node {
+        Some(Node {
             kind: Kind::Map(entries),
             spot,
-        }
+        })
     }
 }

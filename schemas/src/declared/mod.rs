@@ -11,6 +11,7 @@ mod documents;
 pub mod explain;
 mod loosen;
 pub mod problem;
+pub mod render;
 mod resolve;
 mod scalar;
 pub mod schema;
@@ -41,6 +42,9 @@ pub const FILES_MAX: usize = 100_000;
 pub const BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Most values of a topology, aliases written out.
 pub const NODES_MAX: usize = 4_000_000;
+
+/// Most values of all sites, templates and defaults written out; the largest hierarchy has a third.
+const STAMPED_MAX: usize = 2_000_000;
 
 /// One file of the topology folder, as read by whoever reads files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +114,9 @@ pub fn check(files: &[SourceFile]) -> Checked {
     findings.end_stage();
     let mut read = Vec::with_capacity(documents.sites.len());
     for site in documents.sites.values() {
+        if findings.is_flooded() {
+            break;
+        }
         let mut value = site.tree.value();
         let damage = validate::site_fits(site, &mut value, &mut findings);
         read.extend(read_site(site, value, damage, &mut findings));

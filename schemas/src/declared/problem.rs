@@ -157,6 +157,7 @@ pub(super) struct Findings {
     errors_at: BTreeSet<Spot>,
     told_before: BTreeSet<Spot>,
     dropped: usize,
+    flooded: bool,
 }
 
 impl Findings {
@@ -200,6 +201,16 @@ impl Findings {
         if !self.told_before.contains(&finding.spot) {
             self.add(finding);
         }
+    }
+
+    /// Says that a document has more errors than are told.
+    pub(super) const fn flood(&mut self) {
+        self.flooded = true;
+    }
+
+    /// Whether a document had more errors than are told: going on would only cost time.
+    pub(super) const fn is_flooded(&self) -> bool {
+        self.flooded
     }
 
     pub(super) fn any_error(&self) -> bool {

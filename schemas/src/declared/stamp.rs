@@ -9,6 +9,44 @@ use std::sync::Arc;
 use super::problem::{Finding, Findings};
 use super::tree::{Key, Kind, Meaning, Node, Scalar, Spot};
 
+/// Longest text that replacing may make.
+const TEXT_MAX: usize = 4_096;
+
+/// What all stamped sites together may take: a template times a list has no bound of its own.
+#[derive(Debug)]
+pub(super) struct Budget {
+    values: usize,
+    bytes: usize,
+    told: bool,
+}
+
+impl Budget {
+    pub(super) const fn new(values: usize, bytes: usize) -> Self {
+        Self {
+            values,
+            bytes,
+            told: false,
+        }
+    }
+
+    /// Takes from the budget; false, told once, when there is not enough left.
+    fn take(&mut self, values: usize, bytes: usize, spot: Spot, findings: &mut Findings) -> bool {
+        if let (Some(values), Some(bytes)) = (
+            self.values.checked_sub(values),
+            self.bytes.checked_sub(bytes),
+        ) {
+            (self.values, self.bytes) = (values, bytes);
+            return true;
+        }
+        if !self.told {
+            self.told = true;
+            let message = "the sites are too large together, templates and defaults written out";
+            findings.add(Finding::error("too-large", spot, message));
+        }
+        false
+    }
+}
+
 /// What stands for `$(KEY)`.
 pub(super) struct Variables<'a> {
     scalars: BTreeMap<&'a str, &'a Scalar>,
@@ -48,6 +86,13 @@ impl<'a> Variables<'a> {
         }
     }
 
+    /// Length of the longest value, as far as values are used.
+    fn longest(&self) -> usize {
+        let values = self.scalars.values().map(|scalar| scalar.text.len());
+        let longest = values.max().unwrap_or(0).max(self.code.len());
+        longest.min(TEXT_MAX)
+    }
+
     fn text(&self, name: &str) -> Option<String> {
         let (name, lower) = match name.strip_suffix(".lower") {
             Some(name) => (name, true),
@@ -65,14 +110,63 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// Whether anything in the tree stands for something else.
-pub(super) fn has_placeholder(node: &Node) -> bool {
-    match &node.kind {
-        Kind::Scalar(scalar) => scalar.text.contains("$("),
-        Kind::Seq(items) => items.iter().any(has_placeholder),
-        Kind::Map(entries) => entries
-            .iter()
-            .any(|(key, value)| key.text.contains("$(") || has_placeholder(value)),
+/// What stamping a tree takes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cost {
+    values: usize,
+    bytes: usize,
+    placeholders: usize,
+}
+
+impl Cost {
+    pub(super) fn of(node: &Node) -> Self {
+        let mut cost = Self::default();
+        cost.add(node);
+        cost
+    }
+
+    /// Whether anything in the tree stands for something else.
+    pub(super) const fn has_placeholder(self) -> bool {
+        self.placeholders > 0
+    }
+
+    /// Takes what stamping with these variables needs at most from the budget.
+    pub(super) fn take(
+        self,
+        variables: &Variables<'_>,
+        budget: &mut Budget,
+        spot: Spot,
+        findings: &mut Findings,
+    ) -> bool {
+        let replaced = self.placeholders.saturating_mul(variables.longest());
+        budget.take(
+            self.values,
+            self.bytes.saturating_add(replaced),
+            spot,
+            findings,
+        )
+    }
+
+    fn add(&mut self, node: &Node) {
+        self.values += 1;
+        match &node.kind {
+            Kind::Scalar(scalar) => self.add_text(&scalar.text),
+            Kind::Seq(items) => items.iter().for_each(|item| self.add(item)),
+            Kind::Map(entries) => {
+                for (key, value) in entries {
+                    self.add_text(&key.text);
+                    self.add(value);
+                }
+            }
+        }
+    }
+
+    fn add_text(&mut self, text: &str) {
+        let placeholders = text.matches("$(").count();
+        if placeholders > 0 {
+            self.bytes += text.len();
+            self.placeholders += placeholders;
+        }
     }
 }
 
@@ -147,22 +241,21 @@ fn stamped_map(
     findings: &mut Findings,
 ) -> Vec<(Key, Node)> {
     let mut result: Vec<(Key, Node)> = Vec::with_capacity(entries.len());
-    let mut replaced_keys: BTreeMap<Arc<str>, Spot> = BTreeMap::new();
+    let replaced_any = entries.iter().any(|(key, _)| key.text.contains("$("));
+    let mut seen: BTreeMap<Arc<str>, Spot> = BTreeMap::new();
     for (key, value) in entries {
         let value = stamped(value, variables, findings);
-        if !key.text.contains("$(") {
+        if !replaced_any {
             result.push((key.clone(), value));
             continue;
         }
-        let text: Arc<str> = replaced(&key.text, key.spot, variables, findings).into();
         let spot = key.spot;
-        let twice = replaced_keys.insert(Arc::clone(&text), spot).or_else(|| {
-            entries
-                .iter()
-                .find(|(other, _)| other.text == text)
-                .map(|(other, _)| other.spot)
-        });
-        if let Some(first) = twice {
+        let text: Arc<str> = if key.text.contains("$(") {
+            replaced(&key.text, spot, variables, findings).into()
+        } else {
+            Arc::clone(&key.text)
+        };
+        if let Some(first) = seen.insert(Arc::clone(&text), spot) {
             let message = format!("`{}` becomes `{text}`, which is here already", key.text);
             findings.add(
                 of_item(Finding::error("duplicate-key", spot, message), variables)
@@ -220,10 +313,25 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
 fn replaced(text: &str, spot: Spot, variables: &Variables<'_>, findings: &mut Findings) -> String {
     let mut result = String::with_capacity(text.len());
     for piece in pieces(text) {
+        if result.len() > TEXT_MAX {
+            let message = format!("this becomes longer than {TEXT_MAX} characters");
+            findings.add(of_item(
+                Finding::error("placeholder", spot, message),
+                variables,
+            ));
+            break;
+        }
         match piece {
             Piece::Text(text) => result.push_str(text),
             Piece::Name(name) => match variables.text(name) {
-                Some(value) => result.push_str(&value),
+                Some(value) if value.len() <= TEXT_MAX => result.push_str(&value),
+                Some(_) => {
+                    let message = format!("`$({name})` is longer than {TEXT_MAX} characters");
+                    findings.add(of_item(
+                        Finding::error("placeholder", spot, message),
+                        variables,
+                    ));
+                }
                 None => findings.add(unknown(name, spot, variables)),
             },
             Piece::Unclosed => {

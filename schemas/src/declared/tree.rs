@@ -227,6 +227,19 @@ impl Node {
         (key, node)
     }
 
+    /// How many values the tree has, and how deep it is.
+    #[must_use]
+    pub fn cost(&self) -> (usize, usize) {
+        let children: Vec<(usize, usize)> = match &self.kind {
+            Kind::Scalar(_) => return (1, 1),
+            Kind::Seq(items) => items.iter().map(Self::cost).collect(),
+            Kind::Map(entries) => entries.iter().map(|(_, value)| value.cost()).collect(),
+        };
+        let values: usize = children.iter().map(|(values, _)| values).sum();
+        let depth = children.iter().map(|(_, depth)| *depth).max().unwrap_or(0);
+        (values + 1, depth + 1)
+    }
+
     /// The same data without places.
     #[must_use]
     pub fn value(&self) -> Value {

@@ -170,6 +170,9 @@ pub(super) fn label(key: Option<Spot>, node: &Node) -> Spot {
     }
 }
 
+/// Parts of a site that are taken out before it counts as unreadable.
+const ROUNDS_MAX: usize = 32;
+
 /// Reads a site; `value` and `damage` are what the schema check left of it.
 pub(super) fn read_site<'a>(
     site: &'a EffectiveSite,
@@ -177,8 +180,8 @@ pub(super) fn read_site<'a>(
     mut damage: Damage,
     findings: &mut Findings,
 ) -> Option<ReadSite<'a>> {
-    // Each round takes one part out; there are not more parts than this.
-    for _ in 0..10_000 {
+    // Each round takes one part out that the schema let pass; of more, the site is given up.
+    for _ in 0..ROUNDS_MAX {
         if damage.opaque {
             return None;
         }

@@ -86,6 +86,9 @@ pub(super) fn document_fits(tree: &Node, kind: DocumentKind, findings: &mut Find
     let compiled = Compiled::of(kind);
     let errors = Teller { compiled, tree }.errors(&tree.value());
     let fits = errors.is_empty();
+    if errors.len() >= ERRORS_MAX {
+        findings.flood();
+    }
     for (_, finding) in errors {
         findings.add_unless_told(finding);
     }
@@ -185,8 +188,11 @@ impl Teller<'_> {
                 self.tell_choice(error, context, &path, told);
             }
             ValidationErrorKind::AdditionalProperties { unexpected } => {
-                for key in unexpected {
+                for key in unexpected.iter().take(ERRORS_MAX) {
                     self.tell_unknown(error, key, &path, told);
+                }
+                if unexpected.len() > ERRORS_MAX {
+                    told.push(self.too_many(unexpected.len() - ERRORS_MAX, path));
                 }
             }
             ValidationErrorKind::Required { property } => {
@@ -273,6 +279,14 @@ impl Teller<'_> {
         told.push((Wrong { meant, ..wrong }, finding));
     }
 
+    /// Keys beyond the first ones; the whole map counts as unreadable.
+    fn too_many(&self, more: usize, path: Vec<Segment>) -> (Wrong, Finding) {
+        let (key, node) = self.walk(&path);
+        let message = format!("{} has {more} more keys that aren't known", in_words(&path));
+        let finding = Finding::error("unknown-key", label(key, node), message);
+        (Wrong::at(path), finding)
+    }
+
     fn missing(&self, name: &str, path: &[Segment]) -> Finding {
         let (key, node) = self.walk(path);
         let spot = label(key, node);
@@ -353,6 +367,7 @@ impl Teller<'_> {
             K::Maximum { limit } => (format!("{what} is at most {limit}, not {written}"), None),
             K::MinItems { limit } => (format!("{what} needs {limit} or more entries"), None),
             K::MaxItems { limit } => (format!("{what} takes at most {limit} entries"), None),
+            K::MaxProperties { limit } => (format!("{what} takes at most {limit} entries"), None),
             K::MinLength { .. } => (format!("{what} is empty"), None),
             K::MaxLength { limit } => (format!("{what} takes at most {limit} characters"), None),
             other => (

@@ -390,7 +390,7 @@ impl<'text, 'findings> Reader<'text, 'findings> {
             None => return Ok(()),
         };
         if anchor != 0 {
-            let (nodes, depth) = cost(&node);
+            let (nodes, depth) = node.cost();
             self.remember(anchor, &node, nodes, depth)?;
         }
         self.place_node(node, 0)
@@ -506,16 +506,4 @@ fn whole(spot: Spot, end: u32) -> Spot {
         end: end.max(spot.start),
         ..spot
     }
-}
-
-/// Nodes and depth of a tree.
-fn cost(node: &Node) -> (usize, usize) {
-    let children: Vec<(usize, usize)> = match &node.kind {
-        Kind::Scalar(_) => return (1, 1),
-        Kind::Seq(items) => items.iter().map(cost).collect(),
-        Kind::Map(entries) => entries.iter().map(|(_, value)| cost(value)).collect(),
-    };
-    let nodes: usize = children.iter().map(|(nodes, _)| nodes).sum();
-    let depth = children.iter().map(|(_, depth)| *depth).max().unwrap_or(0);
-    (nodes + 1, depth + 1)
 }

@@ -34,9 +34,8 @@ pub(super) fn check(topology: &Topology<'_>, findings: &mut Findings, notices: &
 fn check_top<'a>(topology: &'a Topology<'_>, findings: &mut Findings) -> Option<&'a SiteCode> {
     let mut tops = topology.sites.values().filter(|site| {
         let spec = site.spec();
-        spec.parent.is_none()
-            && spec.r#type != SiteType::Secondary
-            && site.damage.intact(&["parent"])
+        let top = spec.parent.is_none() && spec.r#type == SiteType::Primary;
+        spec.r#type == SiteType::Central || (top && site.damage.intact(&["parent"]))
     });
     // A central site is the top, whatever the order of codes says.
     let first = tops
@@ -62,7 +61,7 @@ fn check_top<'a>(topology: &'a Topology<'_>, findings: &mut Findings) -> Option<
     let code = &first.site.code;
     for other in tops.by_ref().filter(|site| site.site.code != *code) {
         let message = format!(
-            "site {} has no parent, but {code} is the top site already",
+            "site {} is a top site, but {code} is the one already",
             other.site.code
         );
         findings.add(

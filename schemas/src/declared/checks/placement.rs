@@ -144,7 +144,8 @@ fn check_ports(site: &ReadSite<'_>, findings: &mut Findings) {
             let Some((first, other)) = taken.insert((server, port), (name, program.clone())) else {
                 continue;
             };
-            if matches!(&program, Some(Program::Systemd { .. })) && program == other {
+            let one_unit = matches!(&program, Some(Program::Systemd { .. })) && program == other;
+            if one_unit || first == name {
                 continue;
             }
             let message = format!("port {port} of `{server}` is used by `{first}` already");

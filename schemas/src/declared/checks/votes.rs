@@ -7,7 +7,7 @@ use super::super::resolve::{active_of, witnesses};
 use super::super::typed::ReadSite;
 use super::super::types::SiteServerSpec;
 use super::super::words::list;
-use super::Topology;
+use super::{Topology, pair};
 use crate::names::{ServerName, ZonePath};
 
 /// Fewest voters of a site with a passive server (H36).
@@ -92,20 +92,19 @@ fn voter_exists(topology: &Topology<'_>, site: &ReadSite<'_>, name: &ServerName)
             .any(|other| super::has_server(other, name))
 }
 
-/// One zone with a majority of the votes takes the site with it. The zone that all voters share is
-/// the site's own place and says nothing, unless no smaller one tells them apart.
+/// A zone with a majority of the votes takes the others' chance with it. It says nothing where
+/// active and passives all are in rooms of it: then losing it loses the site server anyway.
 fn check_zones(
     topology: &Topology<'_>,
     site: &ReadSite<'_>,
     voters: &BTreeSet<&ServerName>,
     findings: &mut Findings,
 ) {
-    let zones: Vec<&ZonePath> = voters
-        .iter()
-        .filter_map(|voter| zone_of(topology, site, voter))
-        .collect();
     let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
-    for zone in &zones {
+    let zones = voters
+        .iter()
+        .filter_map(|voter| zone_of(topology, site, voter));
+    for zone in zones {
         for prefix in prefixes(zone.as_str()) {
             *votes.entry(prefix).or_default() += 1;
         }
@@ -118,8 +117,11 @@ fn check_zones(
     let Some((zone, count)) = deepest else {
         return;
     };
-    let told_apart = *count == voters.len() && zones.iter().all(|z| z.as_str() != *zone);
-    if told_apart {
+    let pair = pair(site);
+    let mut holders = pair.iter().filter_map(|name| zone_of(topology, site, name));
+    let inside = |holder: &ZonePath| prefixes(holder.as_str()).any(|prefix| prefix == *zone);
+    let all_in_rooms = holders.all(|holder| inside(holder) && holder.as_str() != *zone);
+    if all_in_rooms {
         return;
     }
     let message = format!(

@@ -8,4 +8,8 @@ mod topologies;
 fn check_text(yaml: &str) -> Checked {
     check(&[SourceFile::new("a.yaml", yaml)])
 }
+mod hostile;
+mod large;
+mod meaning;
+mod properties;
 mod schema;

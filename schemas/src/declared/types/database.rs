@@ -27,6 +27,7 @@ pub struct DatabaseSpec {
     pub port: Option<u16>,
     /// Servers of the site that hold it.
     #[serde(default)]
+    #[schemars(extend("maxProperties" = 16))]
     pub members: BTreeMap<ServerName, MemberSpec>,
     /// The one name under which the writable member is reached.
     #[serde(default)]

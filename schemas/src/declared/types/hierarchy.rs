@@ -17,6 +17,7 @@ use crate::time::DurationMs;
 pub struct HierarchySpec {
     /// The reconcilers, by name. Each may be a site's witness.
     #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
     pub reconcilers: BTreeMap<ServerName, ReconcilerSpec>,
     /// Where names are published.
     #[serde(default)]

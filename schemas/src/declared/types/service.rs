@@ -27,6 +27,7 @@ pub struct ServiceSpec {
     pub built_in: Option<bool>,
     /// Its environment: text, or a secret by name.
     #[serde(default)]
+    #[schemars(extend("maxProperties" = 256))]
     pub env: BTreeMap<String, EnvValue>,
     /// How its health is found out; without, running is healthy.
     #[serde(default)]

@@ -25,6 +25,7 @@ pub struct SiteSpec {
     pub protect: bool,
     /// The site's servers, by name. A name is unique in the hierarchy and is published.
     #[serde(default)]
+    #[schemars(extend("maxProperties" = 5000))]
     pub servers: BTreeMap<ServerName, ServerSpec>,
     /// Which server does the site's own work, and which ones stand by.
     #[serde(default)]
@@ -40,6 +41,7 @@ pub struct SiteSpec {
     pub backup: Option<BackupSpec>,
     /// Role groups: a name, and where its instances run. The role defaults to the name.
     #[serde(default)]
+    #[schemars(extend("maxProperties" = 200))]
     pub roles: BTreeMap<GroupName, GroupSpec>,
     /// Which clients use which servers.
     #[serde(default)]
@@ -92,10 +94,12 @@ pub struct SiteServerSpec {
     pub active: Option<ServerName>,
     /// Where it stands by, in order of preference.
     #[serde(default)]
+    #[schemars(length(max = 8))]
     pub passive: Vec<ServerName>,
     /// Voters that never hold: servers or reconcilers. Default, where active and passives are an
     /// even number: the first reconciler in a zone of its own.
     #[serde(default)]
+    #[schemars(length(max = 8))]
     pub witnesses: Option<Vec<ServerName>>,
     /// Whether a passive takes over by itself; default automatic.
     #[serde(default)]
