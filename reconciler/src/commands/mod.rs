@@ -15,6 +15,7 @@ mod lab;
 mod list;
 mod logs;
 pub mod pki;
+mod run;
 mod schema;
 mod status;
 mod suspend;
@@ -50,6 +51,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Lab(lab::LabArgs),
+    Run(run::RunArgs),
     Init(init::InitArgs),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
@@ -88,6 +90,7 @@ pub fn main() -> ExitCode {
 fn run(ui: &Ui, command: Command) -> CommandResult {
     match command {
         Command::Lab(args) => block_on(lab::run(ui, args)),
+        Command::Run(args) => run::run(ui, &args),
         Command::Init(args) => init::run(ui, args),
         Command::Check(args) => check::run(ui, args),
         Command::Explain(args) => explain::run(ui, &args),

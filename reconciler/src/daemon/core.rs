@@ -1,0 +1,337 @@
+//! What all tasks of the daemon share, and nothing that one task alone needs.
+//!
+//! Locks here are held for a look or a swap, never across a wait. Facts go in through named
+//! methods, which wake whoever has to know.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use stead_plan::{Scope, Suspension};
+use stead_schemas::api::{JournalKind, SourceView, SuspensionView};
+use stead_schemas::declared::settings::{GitReference, ReconcilerConfig};
+use stead_schemas::desired::HierarchyDesired;
+use stead_schemas::generation::Epoch;
+use stead_schemas::names::{Identity, IdentityKind, ServerName, SiteCode};
+use stead_schemas::time::WallMs;
+use stead_wire::tls::ClientTls;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::clock::{Clock, wall_now};
+use crate::admission::Admissions;
+use crate::epoch::Authority;
+use crate::git::CommitInfo;
+use crate::metrics::Metrics;
+use crate::publish::Publisher;
+use crate::secrets::Secrets;
+use crate::site::Site;
+use crate::site::changes::Happened;
+use crate::store::{LostMemory, NewEntry, OwnMemory, Store, Write};
+
+/// Fresh connections under way at a time: a handshake is half a millisecond, and 10,000 agents
+/// that come back at once must not time each other out (H25).
+const CONNECTS: usize = 256;
+/// Requests to forget that may wait; those beyond are made again by the next pass.
+const RETIRING: usize = 1_024;
+
+/// The revision in force.
+#[derive(Debug)]
+pub struct InForce {
+    /// Its id.
+    pub revision: Arc<str>,
+    /// Who made it, when.
+    pub commit: CommitInfo,
+    /// What it declares.
+    pub desired: HierarchyDesired,
+}
+
+/// Something of which nothing is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retire {
+    /// A server that git does not declare.
+    Server(SiteCode, ServerName),
+    /// A site that git does not declare.
+    Site(SiteCode),
+}
+
+/// The daemon's shared part.
+#[derive(Debug)]
+pub struct Core {
+    /// Its settings.
+    pub config: ReconcilerConfig,
+    /// Steady time.
+    pub clock: Clock,
+    /// When it started, wall time.
+    pub started_at: WallMs,
+    /// Its memory.
+    pub store: Store,
+    /// Secrets by name.
+    pub secrets: Secrets,
+    /// Its certificate, for calls.
+    pub tls: Arc<ClientTls>,
+    /// Whether it writes.
+    pub authority: Authority,
+    /// Which sites may start.
+    pub admissions: Admissions,
+    /// DNS.
+    pub publisher: Publisher,
+    /// Figures for `/metrics`.
+    pub metrics: Metrics,
+    /// Slots for fresh connections.
+    pub connects: Semaphore,
+    retire: mpsc::Sender<Retire>,
+    sites: RwLock<BTreeMap<SiteCode, Arc<Site>>>,
+    in_force: watch::Sender<Option<Arc<InForce>>>,
+    suspensions: RwLock<BTreeMap<String, SuspensionView>>,
+    lost: RwLock<BTreeMap<ServerName, LostMemory>>,
+    own: Mutex<OwnMemory>,
+    source: watch::Sender<SourceView>,
+}
+
+/// What a core is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Settings.
+    pub config: ReconcilerConfig,
+    /// Memory on disk.
+    pub store: Store,
+    /// Certificate.
+    pub tls: Arc<ClientTls>,
+    /// Remembered suspensions.
+    pub suspensions: BTreeMap<String, SuspensionView>,
+    /// Remembered losses.
+    pub lost: BTreeMap<ServerName, LostMemory>,
+    /// What else is remembered.
+    pub own: OwnMemory,
+}
+
+impl Core {
+    /// A core at its start, and what asks to be forgotten.
+    #[must_use]
+    pub fn new(parts: Parts) -> (Arc<Self>, mpsc::Receiver<Retire>) {
+        let (retire, retiring) = mpsc::channel(RETIRING);
+        let spec = &parts.config.spec;
+        let source = SourceView {
+            url: spec.git.url.clone(),
+            reference: match spec.git.reference() {
+                GitReference::Branch(name) => name,
+                GitReference::Tag(name) => format!("tag {name}"),
+            },
+            head: None,
+            in_force: None,
+            fetched_at: None,
+            problem: None,
+        };
+        let core = Self {
+            clock: Clock::start(),
+            started_at: wall_now(),
+            secrets: Secrets::new(spec.secrets_dir.clone()),
+            authority: Authority::new(spec.standby),
+            admissions: Admissions::default(),
+            publisher: Publisher::default(),
+            metrics: Metrics::default(),
+            connects: Semaphore::new(CONNECTS),
+            sites: RwLock::new(BTreeMap::new()),
+            in_force: watch::Sender::new(None),
+            suspensions: RwLock::new(parts.suspensions),
+            lost: RwLock::new(parts.lost),
+            own: Mutex::new(parts.own),
+            source: watch::Sender::new(source),
+            store: parts.store,
+            tls: parts.tls,
+            config: parts.config,
+            retire,
+        };
+        (Arc::new(core), retiring)
+    }
+
+    /// The identity that a server's agent must prove.
+    #[must_use]
+    pub fn agent_identity(&self, server: &ServerName) -> Identity {
+        Identity {
+            hierarchy: self.config.spec.hierarchy.clone(),
+            kind: IdentityKind::Server,
+            name: server.to_string(),
+        }
+    }
+
+    /// The revision in force.
+    #[must_use]
+    pub fn in_force(&self) -> Option<Arc<InForce>> {
+        self.in_force.borrow().clone()
+    }
+
+    /// Each change of the revision in force.
+    #[must_use]
+    pub fn watch_in_force(&self) -> watch::Receiver<Option<Arc<InForce>>> {
+        self.in_force.subscribe()
+    }
+
+    /// A revision comes into force.
+    pub fn put_in_force(&self, revision: InForce) {
+        self.in_force.send_replace(Some(Arc::new(revision)));
+    }
+
+    /// All sites, by code.
+    #[must_use]
+    pub fn sites(&self) -> Vec<Arc<Site>> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.values().cloned().collect()
+    }
+
+    /// One site.
+    #[must_use]
+    pub fn site(&self, code: &SiteCode) -> Option<Arc<Site>> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.get(code).cloned()
+    }
+
+    /// A site is there, or (none) no more.
+    pub fn place_site(&self, code: &SiteCode, site: Option<Arc<Site>>) {
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        match site {
+            Some(site) => drop(sites.insert(code.clone(), site)),
+            None => drop(sites.remove(code)),
+        }
+    }
+
+    /// Asks for something to be forgotten; may be asked again.
+    pub fn retire(&self, what: Retire) {
+        // A full queue loses nothing: the next pass asks again.
+        drop(self.retire.try_send(what));
+    }
+
+    /// All suspensions that hold now.
+    #[must_use]
+    pub fn suspensions(&self) -> Vec<SuspensionView> {
+        let now = wall_now();
+        let known = self
+            .suspensions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        known
+            .values()
+            .filter(|one| one.until.is_none_or(|until| now < until))
+            .cloned()
+            .collect()
+    }
+
+    /// Those of one site, as the planner takes them, and when the next one of all ends.
+    #[must_use]
+    pub fn suspended(&self, code: &SiteCode) -> Vec<Suspension> {
+        let of_site = format!("{code}/");
+        self.suspensions()
+            .into_iter()
+            .filter_map(|view| {
+                let scope = if view.scope.is_empty() {
+                    Scope::All
+                } else if view.scope == code.as_str() {
+                    Scope::Site(code.clone())
+                } else {
+                    Scope::Server(view.scope.strip_prefix(&of_site)?.parse().ok()?)
+                };
+                Some(Suspension {
+                    scope,
+                    by: view.by,
+                    why: view.why,
+                    // Ended ones are not here, and steady time is not what people mean by it.
+                    until: None,
+                })
+            })
+            .collect()
+    }
+
+    /// A suspension begins, or (none) ends.
+    pub fn suspend(&self, scope: &str, view: Option<SuspensionView>) {
+        let mut known = self
+            .suspensions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        match view {
+            Some(view) => drop(known.insert(scope.to_owned(), view)),
+            None => drop(known.remove(scope)),
+        }
+        drop(known);
+        self.wake_all();
+    }
+
+    /// What a person said of a server that is gone for good.
+    #[must_use]
+    pub fn lost(&self, server: &ServerName) -> Option<LostMemory> {
+        let lost = self.lost.read().unwrap_or_else(PoisonError::into_inner);
+        lost.get(server).cloned()
+    }
+
+    /// A server is confirmed lost, or (none) not any more.
+    pub fn set_lost(&self, server: &ServerName, memory: Option<LostMemory>) {
+        let mut lost = self.lost.write().unwrap_or_else(PoisonError::into_inner);
+        match memory {
+            Some(memory) => drop(lost.insert(server.clone(), memory)),
+            None => drop(lost.remove(server)),
+        }
+    }
+
+    /// The few values there is one of, changed and kept.
+    pub fn remember(&self, change: impl FnOnce(&mut OwnMemory)) -> OwnMemory {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut own);
+        self.store.write(Write::Own(own.clone()));
+        own.clone()
+    }
+
+    /// The git source as people see it.
+    #[must_use]
+    pub fn source(&self) -> SourceView {
+        self.source.borrow().clone()
+    }
+
+    /// Something about the git source is new.
+    pub fn set_source(&self, change: impl FnOnce(&mut SourceView)) {
+        self.source.send_modify(change);
+    }
+
+    /// Every site plans again.
+    pub fn wake_all(&self) {
+        for site in self.sites() {
+            site.wake();
+        }
+    }
+
+    /// Journals what happened.
+    pub fn journal(&self, site: Option<&SiteCode>, happened: Vec<Happened>) {
+        if happened.is_empty() {
+            return;
+        }
+        let at = wall_now();
+        let revision = self.in_force().map(|r| r.revision.to_string());
+        let entries = happened
+            .into_iter()
+            .map(|one| {
+                tracing::info!(about = %one.about, kind = ?one.kind, "{}", one.text);
+                NewEntry {
+                    at,
+                    site: site.cloned(),
+                    revision: revision.clone(),
+                    kind: one.kind,
+                    about: one.about,
+                    text: one.text,
+                    hold: one.hold,
+                }
+            })
+            .collect();
+        self.store.write(Write::Journal(entries));
+    }
+
+    /// Somebody told an epoch: an agent, or a mark. A higher one stops this writer at once (H7).
+    ///
+    /// # Errors
+    /// In words, why whoever told it is not believed.
+    pub fn meet(&self, told: &Epoch) -> Result<(), String> {
+        if self.authority.meet(told).map_err(|lie| lie.to_string())? {
+            let text = format!("{told} took over; this reconciler only looks from now on");
+            tracing::error!(by = %told, "fenced by a higher epoch");
+            self.journal(None, vec![Happened::new(JournalKind::Reconciler, "", text)]);
+            self.wake_all();
+        }
+        Ok(())
+    }
+}
