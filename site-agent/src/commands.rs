@@ -10,6 +10,7 @@ mod status;
 mod stop_all;
 
 use std::error::Error;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -109,4 +110,12 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .max_blocking_threads(4)
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .build()
+}
+
+/// Data for whoever reads standard output; a reader that has enough is no error.
+fn print(text: &str) -> Result<(), Box<dyn Error>> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }

@@ -22,6 +22,22 @@ pub fn write(folder: &Path, name: &str, content: &[u8], mode: u32) -> io::Result
     written
 }
 
+/// Replaces `folder/name` for readers of this boot; after a crash of the machine it may be the old
+/// file, the new one, or empty.
+///
+/// # Errors
+/// What the system says; then the old file is still there.
+pub fn replace(folder: &Path, name: &str, content: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = folder.join(format!(".{name}.new"));
+    let written = create(&temporary, mode)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| fs::rename(&temporary, folder.join(name)));
+    if written.is_err() {
+        drop(fs::remove_file(&temporary));
+    }
+    written
+}
+
 /// Makes names made, renamed or removed in `folder` durable.
 ///
 /// # Errors
@@ -36,14 +52,18 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 fn write_synced(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new()
+    let mut file = create(path, mode)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(mode)
-        .open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
+        .open(path)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use stead_wire::material::Material;
 use stead_wire::serve::{Limits, serve as serve_tls};
 use stead_wire::tls::{ClientTls, ServerTls};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{Instant, sleep};
 
@@ -53,6 +53,7 @@ enum End {
 /// # Errors
 /// What keeps it from starting; every cause names its remedy.
 pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error>> {
+    let signals = Signals::new()?;
     processes::reap_all();
     let exe = own_program()?;
     let layout = Layout::make(&config.spec.state_dir)?;
@@ -115,7 +116,7 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
         until(stopped),
     ));
     let renewal = tokio::spawn(renew(config.spec.tls.clone(), server_tls, client_tls));
-    let end = attend_signals(file, &exe, &agent, &reload).await?;
+    let end = attend_signals(signals, file, &exe, &agent, &reload).await;
     renewal.abort();
     stop.send_replace(true);
     if end == End::Stop {
@@ -241,21 +242,36 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     drop(stopped.wait_for(|stopped| *stopped).await);
 }
 
+/// Taken first of all: until then a SIGHUP would end the agent.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// Waits for the signal that ends the agent; answers reloads meanwhile.
 async fn attend_signals(
+    mut signals: Signals,
     file: &Path,
     exe: &Path,
     agent: &Agent,
     reload: &Notify,
-) -> io::Result<End> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+) -> End {
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(End::Leave),
-            _ = interrupt.recv() => return Ok(End::Stop),
-            _ = hangup.recv() => replace(file, exe, agent).await,
+            _ = signals.terminate.recv() => return End::Leave,
+            _ = signals.interrupt.recv() => return End::Stop,
+            _ = signals.hangup.recv() => replace(file, exe, agent).await,
             () = reload.notified() => replace(file, exe, agent).await,
         }
     }
@@ -263,8 +279,8 @@ async fn attend_signals(
 
 /// Replaces this program by the one installed now; comes back only if that is not possible.
 async fn replace(file: &Path, exe: &Path, agent: &Agent) {
-    if let Err(error) = config::load(file) {
-        tracing::error!("not reloaded, the settings are wrong: {}", chain(&error));
+    if let Err(error) = reloadable(file, agent) {
+        tracing::error!("not reloaded: {}", chain(&*error));
         return;
     }
     // No command is half done, and none begins any more.
@@ -272,6 +288,16 @@ async fn replace(file: &Path, exe: &Path, agent: &Agent) {
     tracing::info!("reloading");
     let error = Command::new(exe).args(std::env::args_os().skip(1)).exec();
     tracing::error!("not reloaded, can't start {}: {error}", exe.display());
+}
+
+/// Whether a program started with the settings as they are now would be this agent.
+fn reloadable(file: &Path, agent: &Agent) -> Result<(), Box<dyn Error>> {
+    let config = config::load(file)?;
+    check_identity(&config, &Material::load(&config.spec.tls)?)?;
+    if config.server != agent.me.server || Layout::of(&config.spec.state_dir)? != agent.layout {
+        return Err("the settings name another server or state folder; restart instead".into());
+    }
+    Ok(())
 }
 
 /// Takes new certificates when their files change. Bad ones are told of, and not taken.

@@ -10,17 +10,19 @@ mod instance;
 mod prepare;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stead_schemas::names::{GroupName, ServerName};
-use stead_schemas::wire::{Assignment, Health, InstanceSpec};
+use stead_schemas::wire::{Assignment, Health, InstanceReport, InstanceSpec, Phase, Program};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::board::Board;
+use crate::clock::wall_now;
 use crate::keeper;
 use crate::keeper::link::KeeperLink;
 use crate::keeper::spec::{KeeperSpec, RunKey};
@@ -146,8 +148,29 @@ impl Supervisor {
                     .collect(),
                 spec: Arc::new(spec.clone()),
             };
+            self.announce(group, spec);
             self.tell(group, Want::Run(run));
         }
+    }
+
+    /// A new instance is in the report from the moment its assignment is.
+    fn announce(&self, group: &GroupName, spec: &InstanceSpec) {
+        self.context.board.change(|report| {
+            report
+                .instances
+                .entry(group.clone())
+                .or_insert_with(|| InstanceReport {
+                    role: spec.role,
+                    spec: spec.id(),
+                    phase: Phase::Starting,
+                    health: Health::Unknown,
+                    since: wall_now(),
+                    pid: None,
+                    restarts: 0,
+                    endpoint: SocketAddr::new(spec.address, spec.port),
+                    message: None,
+                });
+        });
     }
 
     /// Stops every instance, by its own stop rule, and waits until nothing of them is left.
@@ -210,7 +233,6 @@ impl Supervisor {
 
     /// Archives that neither the assignment nor a folder of an instance names.
     fn prune_archives(&self, assignment: &Assignment) {
-        use stead_schemas::wire::Program;
         let layout = &self.context.layout;
         let mut keep: BTreeSet<String> = Layout::groups_in(&layout.instances())
             .iter()

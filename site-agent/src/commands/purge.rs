@@ -43,9 +43,9 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Box<dyn Error>> {
         if args.yes {
             fs::remove_dir_all(&dir)
                 .map_err(|error| format!("can't remove {}: {error}", dir.display()))?;
-            println!("removed  {}", dir.display());
+            super::print(&format!("removed  {}\n", dir.display()))?;
         } else {
-            println!("{}", dir.display());
+            super::print(&format!("{}\n", dir.display()))?;
         }
     }
     if !args.yes {

@@ -32,8 +32,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), Box<dyn Error>> {
         Format::Human => human(&status),
         Format::Json => format!("{}\n", serde_json::to_string_pretty(&status)?),
     };
-    print!("{text}");
-    Ok(())
+    super::print(&text)
 }
 
 async fn find(layout: &Layout) -> Result<LocalStatus, Box<dyn Error>> {

@@ -39,6 +39,7 @@ const READ_ROUNDS: usize = 4;
 /// A started instance and all a keeper holds for it.
 #[derive(Debug)]
 pub(super) struct Attendance {
+    /// First, so that it is free before agents hear that the keeper hung up.
     _lock: File,
     listener: UnixListener,
     clients: Vec<Client>,

@@ -135,10 +135,12 @@ impl KeeperLink {
         &self.state
     }
 
-    /// Waits for the keeper's next word; `None` once it is gone. Cancel safe.
+    /// Waits for the keeper's next word; `None` once it is gone, and its folder free. Cancel safe.
     pub async fn next(&mut self) -> Option<&KeeperState> {
-        if self.state.phase != KeeperPhase::Ended
-            && let Ok(Some(line)) = self.lines.next_line().await
+        if self.state.phase == KeeperPhase::Ended {
+            // It lets go of its lock before it hangs up.
+            drop(timeout(ANSWER, self.lines.next_line()).await);
+        } else if let Ok(Some(line)) = self.lines.next_line().await
             && let Ok(state) = parse(&line)
         {
             self.state = state;

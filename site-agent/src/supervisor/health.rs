@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use stead_schemas::wire::{Health, HealthCheck, Probe};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -193,20 +194,39 @@ async fn run(command: &[String], target: &Target) -> Result<(), String> {
     let Some((program, args)) = command.split_first() else {
         return Err("the check has no command".to_owned());
     };
-    let status = Command::new(program)
+    let mut child = Command::new(program)
         .args(args)
         .env_clear()
         .envs(target.env.iter().cloned())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        .process_group(0)
         .kill_on_drop(true)
-        .status()
-        .await
+        .spawn()
         .map_err(|error| format!("can't start {program}: {error}"))?;
+    let mut group = Group(child.id());
+    let status = child
+        .wait()
+        .await
+        .map_err(|error| format!("can't wait for {program}: {error}"))?;
+    group.0 = None;
     if status.success() {
         Ok(())
     } else {
         Err(format!("{program} ended with {status}"))
+    }
+}
+
+/// A running check's process group; killed with the check, before its leader is reaped.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let pid = self.0.and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw) {
+            // Gone already is fine.
+            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        }
     }
 }

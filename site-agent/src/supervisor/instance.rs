@@ -186,7 +186,8 @@ impl InstanceTask {
 
     async fn start_keeper(&self, spec: &KeeperSpec) -> Result<KeeperLink, Fault> {
         let text = serde_json::to_vec_pretty(spec).map_err(|error| Fault::Start(chain(&error)))?;
-        durable::write(&self.folder, SPEC, &text, 0o600)
+        // Not synced: after a crash of the machine there is no keeper to adopt, and it is written anew.
+        durable::replace(&self.folder, SPEC, &text, 0o600)
             .map_err(|error| Fault::Start(format!("can't write {SPEC}: {error}")))?;
         let context = &self.context;
         let started = KeeperLink::start(&context.exe, context.layout.root(), &self.folder).await;

@@ -208,6 +208,69 @@ async fn checks_tell_sick_from_well() {
 }
 
 #[tokio::test]
+async fn a_check_that_hangs_leaves_nothing_behind() {
+    let mut lab = Lab::running().await;
+    let mut spec = shell("sleep 1000");
+    let script = "sleep 1001 & echo $! > $STEAD_DATA/child; wait";
+    let mut hangs = check(Probe::Command(
+        ["sh", "-c", script].map(str::to_owned).to_vec(),
+    ));
+    hangs.timeout = stead_schemas::time::DurationMs(200);
+    spec.health = Some(hangs);
+    lab.assign(one("app", spec)).await;
+    let child = crate::lab::number_in(&lab.state().join("data/app/child")).await;
+    until("killed", || !lives(child)).await;
+    let sick = lab
+        .until_instance("app", "sick", |one| one.health == Health::Unhealthy)
+        .await;
+    assert!(sick.message.unwrap().contains("no answer within"));
+}
+
+#[tokio::test]
+async fn a_reload_with_wrong_settings_changes_nothing() {
+    let mut lab = Lab::running().await;
+    lab.assign(one("web", web())).await;
+    let before = lab.until_healthy("web").await;
+    let started = lab.report().await.unwrap().started_at;
+    for wrong in [json!({"listen": "nowhere"}), json!({"stateDir": "."})] {
+        let said = lab.log().matches("not reloaded").count();
+        lab.write_config(wrong);
+        lab.signal(Signal::HUP);
+        until("said so", || {
+            lab.log().matches("not reloaded").count() > said
+        })
+        .await;
+    }
+    let report = lab.report().await.unwrap();
+    assert_eq!(report.started_at, started);
+    assert_eq!(report.instances[&"web".parse().unwrap()].pid, before.pid);
+}
+
+#[tokio::test]
+async fn h18_all_killed_at_once_is_healed() {
+    let mut lab = Lab::running().await;
+    let mut both = one("web", web());
+    both.insert("other".parse().unwrap(), web());
+    lab.assign(both).await;
+    for _ in 0..3 {
+        let victim = lab.until_healthy("web").await.pid.unwrap();
+        let bystander = lab.until_healthy("other").await.pid;
+        let keeper = keeper_of(&lab, "web").await;
+        lab.kill_agent();
+        processes::signal(keeper, Signal::KILL).unwrap();
+        processes::signal(victim, Signal::KILL).unwrap();
+        lab.start().await;
+        let healed = lab.until_healthy("web").await.pid;
+        assert_eq!(lab.until_healthy("other").await.pid, bystander);
+        let mut expected = vec![healed.unwrap(), bystander.unwrap()];
+        expected.sort_unstable();
+        let mut marked = lab.marked();
+        marked.sort_unstable();
+        assert_eq!(marked, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_changed_spec_replaces_the_instance() {
     let mut lab = Lab::running().await;
     let mut spec = web();
