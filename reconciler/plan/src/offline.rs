@@ -111,6 +111,7 @@ pub fn offline_site(
     }
     let mut context = mk_context(code, hierarchy, "", dns, SiteRecorded::default());
     let Some(base) = base else {
+        see_absent(target, &mut observed, &context);
         return Offline {
             observed,
             recorded: SiteRecorded::default(),
@@ -118,6 +119,7 @@ pub fn offline_site(
     };
     install(base, &mut observed, &context, target);
     publish(base, &mut observed, &context);
+    see_absent(target, &mut observed, &context);
     let plan = plan_site(Some(base), &observed, &context, AT, &Policy::default());
     let mut recorded = recorded_after(Some(base), &observed, &context, AT, &plan);
     recorded.objects = objects(base);
@@ -254,6 +256,14 @@ fn publish(base: &SiteDesired, observed: &mut SiteObserved, context: &Context) {
         for (key, want) in writes {
             observed.records.insert(key, served(want, context));
         }
+    }
+}
+
+/// Records that only the target wants are seen and not there: nothing of them is unknown.
+fn see_absent(target: Option<&SiteDesired>, observed: &mut SiteObserved, context: &Context) {
+    for key in record_keys(target, observed, context) {
+        let absent = || served(None, context);
+        observed.records.entry(key).or_insert_with(absent);
     }
 }
 

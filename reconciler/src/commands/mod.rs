@@ -15,6 +15,8 @@ mod lab;
 mod list;
 mod logs;
 pub mod pki;
+mod plan;
+mod render;
 mod run;
 mod schema;
 mod status;
@@ -54,6 +56,8 @@ enum Command {
     Run(run::RunArgs),
     Init(init::InitArgs),
     Check(check::CheckArgs),
+    Plan(plan::PlanArgs),
+    Render(render::RenderArgs),
     Explain(explain::ExplainArgs),
     Schema(schema::SchemaArgs),
     Status(status::StatusArgs),
@@ -93,6 +97,8 @@ fn run(ui: &Ui, command: Command) -> CommandResult {
         Command::Run(args) => run::run(ui, &args),
         Command::Init(args) => init::run(ui, args),
         Command::Check(args) => check::run(ui, args),
+        Command::Plan(args) => block_on(plan::run(ui, args)),
+        Command::Render(args) => render::run(ui, &args),
         Command::Explain(args) => explain::run(ui, &args),
         Command::Schema(args) => schema::run(ui, &args),
         Command::Status(args) => block_on(status::run(ui, args)),

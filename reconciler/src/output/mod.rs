@@ -7,6 +7,7 @@ pub mod diagnostics;
 pub mod github;
 pub mod history;
 pub mod lists;
+pub mod plan;
 pub mod status;
 pub mod style;
 pub mod table;
