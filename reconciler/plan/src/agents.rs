@@ -287,7 +287,7 @@ fn install(
         Some(pair) => format!("takes the place of {}", pair.from),
         None => format!("declared on {}", member.server.name),
     };
-    draft.steps.push(Step {
+    draft.push(Step {
         id: install_id(group.name, member.server.name),
         action: Action::Install {
             group: group.name.clone(),

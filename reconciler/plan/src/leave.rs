@@ -231,7 +231,7 @@ pub(crate) fn drain(
         add_wait(&mut waits, wait.clone());
     }
     let id = drain_id(group.name, server);
-    draft.steps.push(Step {
+    draft.push(Step {
         id: id.clone(),
         action: Action::Drain {
             group: group.name.clone(),
@@ -300,7 +300,7 @@ fn remove(
             },
         ),
     };
-    draft.steps.push(Step {
+    draft.push(Step {
         id,
         action,
         waits,

@@ -164,7 +164,7 @@ fn group<'a>(
         let Some(server) = world.servers.get(server) else {
             continue;
         };
-        let wanted = targets.contains(&server.name);
+        let wanted = targets.binary_search(&server.name).is_ok();
         let mut member = member(&group, server, wanted);
         member.entries = board.entries(&group, &member);
         group.members.push(member);

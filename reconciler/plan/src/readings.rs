@@ -11,9 +11,11 @@ use stead_schemas::role::Role;
 use stead_schemas::time::WallMs;
 
 use crate::context::{Context, Policy};
-use crate::publish::{Entry, alias_key, group_key, server_key, srv_key};
+use crate::publish::{
+    Entry, Standing, address_data, alias_key, group_key, server_key, srv_key, ttl_s,
+};
 use crate::site::View;
-use crate::world::World;
+use crate::world::{Well, World};
 
 /// Every key to read for a site: those of all declared servers and groups in the families of the
 /// declared addresses, the alias, and those of instances that are still somewhere.
@@ -101,6 +103,8 @@ pub(crate) fn longest_ttl(observed: &SiteObserved, entry: &Entry) -> Option<u32>
 }
 
 /// What every key of the site should be served as now; none: it should go. For `list records`.
+///
+/// Where a foreign or contested record stands in the way, what would be there without it.
 #[must_use]
 pub fn wanted_records(
     desired: Option<&SiteDesired>,
@@ -109,17 +113,41 @@ pub fn wanted_records(
     now: WallMs,
 ) -> BTreeMap<RecordKey, Option<RecordSet>> {
     let policy = Policy::default();
-    let plan = crate::plan_site(desired, observed, context, now, &policy);
+    let world = World::new(desired, observed, context, now, &policy);
+    let view = View::new(&world);
     let mut wanted = BTreeMap::new();
-    for (key, record) in &observed.records {
-        let first = record
-            .servers
-            .first()
-            .and_then(|server| server.served.as_ref());
-        wanted.insert(key.clone(), first.and_then(|served| served.set.clone()));
+    for key in observed.records.keys() {
+        let set = match view.board.standing(key) {
+            Standing::Free | Standing::Ours => view.board.first_set(key).cloned(),
+            Standing::Contested | Standing::Foreign | Standing::Unknown => {
+                in_the_way(&view, context, key)
+            }
+        };
+        wanted.insert(key.clone(), set);
     }
+    let plan = crate::plan_site(desired, observed, context, now, &policy);
     for (key, record) in plan.records {
         wanted.insert(key, record.want);
     }
     wanted
+}
+
+/// What healthy instances, and servers that have any, would be served as under a key.
+fn in_the_way(view: &View<'_>, context: &Context, key: &RecordKey) -> Option<RecordSet> {
+    let dns = context.dns.as_deref()?;
+    let members = view.groups.iter().flat_map(|group| &group.members);
+    let mut values = BTreeSet::new();
+    for member in members.filter(|member| member.wanted) {
+        let serving = member.entries.iter().filter(|entry| entry.key == *key);
+        if member.well == Well::Healthy {
+            values.extend(serving.map(|entry| entry.data.clone()));
+        }
+        if let Some(declared) = member.server.declared
+            && server_key(member.server.name, address_type(declared.address), dns) == *key
+        {
+            values.insert(address_data(declared.address));
+        }
+    }
+    let ttl_s = ttl_s(key, &context.site, dns);
+    (!values.is_empty()).then_some(RecordSet { ttl_s, values })
 }

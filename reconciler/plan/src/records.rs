@@ -53,7 +53,7 @@ pub(crate) fn plan_records<'a>(
                     group,
                     member,
                     entry,
-                    now: now(world, board, dns, member, entry),
+                    now: now(board, dns, member, entry),
                 };
                 parts.entry(&entry.key).or_default().push(part);
             }
@@ -70,35 +70,23 @@ pub(crate) fn plan_records<'a>(
 
 /// Whether a value should be served now; published only once its process runs as assigned and,
 /// for SRV, its target resolves.
-fn now(
-    world: &World<'_>,
-    board: &Board<'_>,
-    dns: &DnsDesired,
-    member: &Member<'_>,
-    entry: &Entry,
-) -> Now {
+fn now(board: &Board<'_>, dns: &DnsDesired, member: &Member<'_>, entry: &Entry) -> Now {
     let now = member.listing.now;
     if now != Now::In || entry.served.first {
         return now;
     }
     let ready = runs_as_assigned(member)
         && match entry.key.rtype {
-            RecordType::Srv => target_resolves(world, board, dns, member),
+            RecordType::Srv => target_resolves(board, dns, member),
             RecordType::A | RecordType::Aaaa => true,
         };
     if ready { Now::In } else { Now::AsServed }
 }
 
-fn target_resolves(
-    world: &World<'_>,
-    board: &Board<'_>,
-    dns: &DnsDesired,
-    member: &Member<'_>,
-) -> bool {
+fn target_resolves(board: &Board<'_>, dns: &DnsDesired, member: &Member<'_>) -> bool {
     let Some(address) = member.server.declared.map(|declared| declared.address) else {
         return true;
     };
-    debug_assert!(world.context.dns.is_some());
     let key = server_key(
         member.server.name,
         stead_schemas::names::address_type(address),
@@ -283,7 +271,7 @@ fn later_steps(
         if listing.later == Some(true) && (!there || listing.dips || changes) {
             let mut waits = listing.publish_waits.clone();
             if key.rtype == RecordType::Srv && !there {
-                target_wait(world, board, part, dns, draft, &mut waits);
+                target_wait(board, part, dns, draft, &mut waits);
             }
             let id = publish_id(key, part.group.name, part.member.server.name);
             if !waits.is_empty() && !draft.has_step(&id) {
@@ -299,7 +287,6 @@ fn later_steps(
 
 /// An SRV record is published after its target.
 fn target_wait(
-    world: &World<'_>,
     board: &Board<'_>,
     part: &Part<'_, '_>,
     dns: &DnsDesired,
@@ -314,7 +301,7 @@ fn target_wait(
     let id = publish_key_id(&target);
     if draft.has_step(&id) {
         waits.push(Wait::Step(id));
-    } else if !target_resolves(world, board, dns, part.member) {
+    } else if !target_resolves(board, dns, part.member) {
         waits.push(Wait::Served(target));
     }
 }
@@ -428,10 +415,7 @@ pub(crate) fn push(
     place: Option<&Place>,
     draft: &mut Draft,
 ) {
-    if draft.has_step(&id) {
-        return;
-    }
-    draft.steps.push(Step {
+    draft.push(Step {
         id,
         action,
         waits,
@@ -460,7 +444,7 @@ pub(crate) fn write(
         .as_ref()
         .is_some_and(|mark| Mark::from_str(mark).is_err())
     {
-        draft.steps.retain(|step| !steps.contains(&step.id));
+        draft.retract(&steps);
         let reason = HoldReason::ForeignRecord {
             record: key.clone(),
         };

@@ -2,6 +2,7 @@
 //!
 //! No colour and no terminal here; `stead plan` adds both.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
@@ -11,7 +12,7 @@ use stead_schemas::observed::SiteObserved;
 use stead_schemas::plan::{Action, PlanCounts, SitePlan, Step, Wait};
 
 use crate::payload::effect;
-use crate::road::{drain_id, publish_id, remove_id, withdraw_id};
+use crate::road::{drain_id, remove_id};
 
 /// What happens to one instance, or one record that no instance of the plan accounts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,7 @@ impl fmt::Display for Line {
 /// A plan, a line an instance: moves as one, records with the instance they belong to.
 #[must_use]
 pub fn lines(desired: Option<&SiteDesired>, plan: &SitePlan) -> Vec<Line> {
+    let instances = instances(plan);
     let mut lines = Vec::new();
     for step in &plan.steps {
         let line = match &step.action {
@@ -72,7 +74,9 @@ pub fn lines(desired: Option<&SiteDesired>, plan: &SitePlan) -> Vec<Line> {
                 Some(remove(plan, step, group, server))
             }
             Action::SwitchOver { from, to } => Some(switch_over(plan, step, from, to)),
-            Action::Publish { record } | Action::Withdraw { record } if is_alone(plan, step) => {
+            Action::Publish { record } | Action::Withdraw { record }
+                if is_alone(&instances, step) =>
+            {
                 let publishes = matches!(step.action, Action::Publish { .. });
                 Some(Line {
                     sign: if publishes { '+' } else { '-' },
@@ -196,12 +200,12 @@ fn find(plan: &SitePlan, of: impl Fn(&Step) -> bool) -> Option<&Step> {
 
 /// Whether the plan puts an instance into, or takes it out of, some record.
 fn touches(plan: &SitePlan, group: &GroupName, server: &ServerName, publishes: bool) -> bool {
-    find(plan, |step| match &step.action {
-        Action::Publish { record } if publishes => step.id == publish_id(record, group, server),
-        Action::Withdraw { record } if !publishes => step.id == withdraw_id(record, group, server),
-        _ => false,
-    })
-    .is_some()
+    let begins = if publishes {
+        format!("publish {group}@{server} in ")
+    } else {
+        format!("withdraw {group}@{server} from ")
+    };
+    find(plan, |step| step.id.0.starts_with(&begins)).is_some()
 }
 
 fn what(plan: &SitePlan, group: &GroupName) -> String {
@@ -356,10 +360,19 @@ fn switch_over(plan: &SitePlan, step: &Step, from: &ServerName, to: &ServerName)
     }
 }
 
+/// The instances the plan touches, as record steps name them.
+fn instances(plan: &SitePlan) -> BTreeSet<String> {
+    let actions = plan.steps.iter().filter_map(|step| effect(&step.action));
+    actions
+        .map(|(server, group, _)| format!("{group}@{server}"))
+        .collect()
+}
+
 /// A record step that belongs to no instance the plan touches.
-fn is_alone(plan: &SitePlan, step: &Step) -> bool {
-    !plan.steps.iter().any(|other| {
-        effect(&other.action)
-            .is_some_and(|(server, group, _)| step.id.0.contains(&format!(" {group}@{server} ")))
-    })
+fn is_alone(instances: &BTreeSet<String>, step: &Step) -> bool {
+    step.id
+        .0
+        .split(' ')
+        .nth(1)
+        .is_none_or(|instance| !instances.contains(instance))
 }

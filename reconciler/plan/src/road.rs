@@ -1,12 +1,14 @@
 //! A road under construction: steps, holds and the next wake-up, and the names of steps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stead_schemas::desired::Place;
 use stead_schemas::names::{GroupName, ServerName};
-use stead_schemas::plan::{Action, Hold, HoldReason, Step, StepId, Wait};
+use stead_schemas::plan::{Hold, HoldReason, Step, StepId, Wait};
 use stead_schemas::record::RecordKey;
 use stead_schemas::time::WallMs;
+
+use crate::payload::effect;
 
 /// What a plan is put together from.
 #[derive(Debug, Default)]
@@ -14,6 +16,7 @@ pub(crate) struct Draft {
     pub(crate) steps: Vec<Step>,
     pub(crate) holds: Vec<Hold>,
     pub(crate) wake_at: Option<WallMs>,
+    ids: BTreeSet<StepId>,
 }
 
 impl Draft {
@@ -36,79 +39,122 @@ impl Draft {
         self.wake_at = Some(self.wake_at.map_or(at, |wake| wake.min(at)));
     }
 
+    /// Adds a step; the same one is added once.
+    pub(crate) fn push(&mut self, step: Step) {
+        if self.ids.insert(step.id.clone()) {
+            self.steps.push(step);
+        }
+    }
+
+    /// Takes steps back.
+    pub(crate) fn retract(&mut self, ids: &[StepId]) {
+        self.steps.retain(|step| !ids.contains(&step.id));
+        for id in ids {
+            self.ids.remove(id);
+        }
+    }
+
+    pub(crate) fn has_step(&self, id: &StepId) -> bool {
+        self.ids.contains(id)
+    }
+
     /// Mends waits for steps that are not on the road because they are held: where the step follows
     /// an instance's health, that is waited for; otherwise what waits is held as well.
     pub(crate) fn mend(&mut self, meanwhile: impl Fn(&StepId) -> Option<Wait>) {
         loop {
-            let on_road: BTreeSet<StepId> = self.steps.iter().map(|step| step.id.clone()).collect();
+            let on_road = std::mem::take(&mut self.ids);
             let missing = |wait: &Wait| matches!(wait, Wait::Step(id) if !on_road.contains(id));
-            if !self.steps.iter().any(|step| step.waits.iter().any(missing)) {
+            let whole = !self.steps.iter().any(|step| step.waits.iter().any(missing));
+            if !whole {
+                self.steps
+                    .retain_mut(|step| mended(step, missing, &meanwhile));
+            }
+            self.ids = self.steps.iter().map(|step| step.id.clone()).collect();
+            if whole {
                 return;
             }
-            self.steps.retain_mut(|step| {
-                let mut waits = Vec::with_capacity(step.waits.len());
-                for wait in step.waits.drain(..) {
-                    let mended = match &wait {
-                        Wait::Step(id) if missing(&wait) => meanwhile(id),
-                        _ => Some(wait),
-                    };
-                    match mended {
-                        Some(wait) => add_wait(&mut waits, wait),
-                        None => return false,
-                    }
-                }
-                step.waits = waits;
-                true
-            });
         }
     }
 
     /// The steps in the order they will be taken: a step comes after all it waits for.
     pub(crate) fn into_order(mut self) -> Self {
-        if self.steps.iter().all(|step| step.waits.is_empty()) {
-            return self;
-        }
-        let mut ordered: Vec<Step> = Vec::with_capacity(self.steps.len());
-        let mut rest = std::mem::take(&mut self.steps);
-        while !rest.is_empty() {
-            let (next, later): (Vec<Step>, Vec<Step>) = rest
-                .iter()
-                .cloned()
-                .partition(|step| !rest.iter().any(|other| is_after(step, other)));
-            if next.is_empty() {
-                ordered.extend(later);
-                break;
-            }
-            ordered.extend(next);
-            rest = later;
-        }
-        self.steps = ordered;
+        let levels = levels(&self.steps);
+        let mut steps: Vec<(usize, Step)> = levels.into_iter().zip(self.steps).collect();
+        steps.sort_by_key(|(level, _)| *level);
+        self.steps = steps.into_iter().map(|(_, step)| step).collect();
         self
-    }
-
-    pub(crate) fn has_step(&self, id: &StepId) -> bool {
-        self.steps.iter().any(|step| step.id == *id)
     }
 }
 
-/// Whether a step waits for another to be done.
-fn is_after(step: &Step, other: &Step) -> bool {
-    step.waits.iter().any(|wait| match wait {
-        Wait::Step(id) => other.id == *id,
-        Wait::Healthy(instance) => matches!(
-            &other.action,
-            Action::Install { group, server } | Action::Update { group, server }
-                if *group == instance.group && *server == instance.server
-        ),
-        Wait::Gone(instance) => match &other.action {
-            Action::Remove { group, server } => {
-                *group == instance.group && *server == instance.server
+/// Mends one step's waits; answers whether it stays on the road.
+fn mended(
+    step: &mut Step,
+    missing: impl Fn(&Wait) -> bool,
+    meanwhile: impl Fn(&StepId) -> Option<Wait>,
+) -> bool {
+    let mut waits = Vec::with_capacity(step.waits.len());
+    for wait in step.waits.drain(..) {
+        let mended = match &wait {
+            Wait::Step(id) if missing(&wait) => meanwhile(id),
+            _ => Some(wait),
+        };
+        match mended {
+            Some(wait) => add_wait(&mut waits, wait),
+            None => return false,
+        }
+    }
+    step.waits = waits;
+    true
+}
+
+/// How many steps must be taken before each.
+fn levels(steps: &[Step]) -> Vec<usize> {
+    let by_id: BTreeMap<&StepId, usize> = steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| (&step.id, index))
+        .collect();
+    let mut comes = BTreeMap::new();
+    let mut goes = BTreeMap::new();
+    for (index, step) in steps.iter().enumerate() {
+        match effect(&step.action) {
+            Some((server, group, true)) => comes.insert((group, server), index),
+            Some((server, group, false)) => goes.insert((group, server), index),
+            None => None,
+        };
+    }
+    let before: Vec<Vec<usize>> = steps
+        .iter()
+        .map(|step| {
+            let of = step.waits.iter().filter_map(|wait| match wait {
+                Wait::Step(id) => by_id.get(id),
+                Wait::Healthy(instance) => comes.get(&(&instance.group, &instance.server)),
+                Wait::Gone(instance) => goes.get(&(&instance.group, &instance.server)),
+                Wait::Served(_) | Wait::Until(_) => None,
+            });
+            of.copied().collect()
+        })
+        .collect();
+    let mut levels = vec![0; steps.len()];
+    // A chain is at most as long as the road; a circle, which the lint finds, ends there too.
+    for _ in 0..steps.len() {
+        let mut settled = true;
+        for index in 0..steps.len() {
+            let after = before[index]
+                .iter()
+                .map(|other| levels[*other] + 1)
+                .max()
+                .unwrap_or(0);
+            if after > levels[index] && after < steps.len() {
+                levels[index] = after;
+                settled = false;
             }
-            Action::SwitchOver { from, .. } => *from == instance.server,
-            _ => false,
-        },
-        Wait::Served(_) | Wait::Until(_) => false,
-    })
+        }
+        if settled {
+            break;
+        }
+    }
+    levels
 }
 
 /// Adds a wait unless it is there.

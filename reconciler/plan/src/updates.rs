@@ -205,7 +205,7 @@ fn push_update(
     because: &str,
     draft: &mut Draft,
 ) {
-    draft.steps.push(Step {
+    draft.push(Step {
         id: update_id(group.name, member.server.name),
         action: Action::Update {
             group: group.name.clone(),

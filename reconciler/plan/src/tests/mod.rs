@@ -4,4 +4,5 @@ mod budgets;
 mod laws;
 mod losses;
 mod model;
+mod offline;
 mod stories;

@@ -331,6 +331,14 @@ fn h22_a_foreign_record_is_left_alone_and_said() {
         model.pass();
     }
     assert_eq!(model.served_as(key), ["203.0.113.11"]);
+    let (desired, context) = (model.desired.as_ref(), model.context());
+    let wanted = crate::wanted_records(desired, &model.observe(), &context, model.now);
+    let want = wanted[&name(key)].as_ref().unwrap();
+    assert_eq!(
+        want.values.first().unwrap().to_string(),
+        "10.1.0.11",
+        "what would be there"
+    );
     assert!(
         road(&model.plan())
             .contains("held  dns:distributionpoint.p01.cm.example/A: foreign record")
