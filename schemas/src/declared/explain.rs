@@ -71,9 +71,11 @@ fn exact_step<'a>(root: &'a Value, here: &'a Value, key: &str) -> Option<&'a Val
     property(root, here, key).or_else(|| map_values(root, here))
 }
 
+/// A member by its key. Where keys are names, the known ones only help; their values are alike.
 fn property<'a>(root: &'a Value, here: &'a Value, key: &str) -> Option<&'a Value> {
     forms(root, here)
         .into_iter()
+        .filter(|form| form.get("patternProperties").is_none())
         .find_map(|form| form.get("properties")?.get(key))
 }
 
@@ -112,6 +114,7 @@ fn members<'a>(root: &'a Value, here: &'a Value) -> Vec<(String, &'a Value)> {
     let of = |schema: &'a Value| -> Vec<(String, &'a Value)> {
         forms(root, schema)
             .into_iter()
+            .filter(|form| form.get("patternProperties").is_none())
             .filter_map(|form| form.get("properties")?.as_object())
             .flatten()
             .map(|(name, schema)| (name.clone(), schema))
@@ -135,6 +138,7 @@ fn describe(root: &Value, here: &Value, walked: &str) -> Vec<String> {
         );
     }
     lines.extend(choices(root, here));
+    lines.extend(known_names(root, here));
     let members = members(root, here);
     if !members.is_empty() {
         lines.push(String::new());
@@ -187,6 +191,24 @@ fn choices(root: &Value, here: &Value) -> Vec<String> {
             .and_then(|texts| texts.get(at)?.as_str())
             .unwrap_or_default();
         lines.push(format!("    {word:24}{text}").trim_end().to_owned());
+    }
+    lines
+}
+
+/// Names that a map by name knows, each with its text: the roles.
+fn known_names(root: &Value, here: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    for form in forms(root, here) {
+        let names = form
+            .get("patternProperties")
+            .and_then(|_| form.get("properties"));
+        for (name, schema) in names.and_then(Value::as_object).into_iter().flatten() {
+            let text = description(root, schema).unwrap_or_default();
+            lines.push(format!("    {name:24}{text}"));
+        }
+    }
+    if !lines.is_empty() {
+        lines.insert(0, String::new());
     }
     lines
 }
@@ -264,6 +286,15 @@ mod tests {
         let long = explain("Site.spec.roles.managementPoint.servers").unwrap();
         assert_eq!(short[1..], long[1..]);
         assert!(short.join("\n").contains("On exactly these servers"));
+    }
+
+    #[test]
+    fn the_roles_are_listed_as_names_of_groups() {
+        let text = explain("Site.spec.roles").unwrap().join("\n");
+        assert!(
+            text.contains("    managementPoint         Gives clients policy"),
+            "{text}"
+        );
     }
 
     #[test]

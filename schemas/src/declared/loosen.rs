@@ -128,7 +128,12 @@ fn loosen_member(member: &mut Map<String, Value>, placeholders: bool, prefix: &s
     if placeholders {
         or_placeholder(member);
     }
-    if simple(member) {
+    if member
+        .keys()
+        .all(|keyword| ANNOTATIONS.contains(&keyword.as_str()))
+    {
+        // Allows everything already.
+    } else if simple(member) {
         add_type(member, "null");
     } else {
         or_also(member, json!({ "type": "null" }));

@@ -4,7 +4,7 @@
 //! finding at the line it is about. Values are echoed unless a secret could stand there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::{Location, LocationSegment};
@@ -45,20 +45,16 @@ impl Compiled {
         }
     }
 
+    /// Compiled when first needed: most checks need two of them.
     fn of(kind: DocumentKind) -> &'static Self {
-        static KINDS: LazyLock<BTreeMap<DocumentKind, Compiled>> = LazyLock::new(|| {
-            let kinds = DocumentKind::ALL.into_iter();
-            kinds
-                .map(|kind| (kind, Compiled::new(schema::json_schema(kind))))
-                .collect()
-        });
-        &KINDS[&kind]
+        static KINDS: [OnceLock<Compiled>; DocumentKind::ALL.len()] =
+            [const { OnceLock::new() }; DocumentKind::ALL.len()];
+        KINDS[kind as usize].get_or_init(|| Self::new(schema::json_schema(kind)))
     }
 
     fn whole_site() -> &'static Self {
-        static SITE: LazyLock<Compiled> =
-            LazyLock::new(|| Compiled::new(schema::whole_site_schema()));
-        &SITE
+        static SITE: OnceLock<Compiled> = OnceLock::new();
+        SITE.get_or_init(|| Self::new(schema::whole_site_schema()))
     }
 }
 
@@ -503,4 +499,45 @@ fn in_words(path: &[Segment]) -> String {
         }
     }
     format!("`{text}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_schema_is_one_and_compiles() {
+        for kind in DocumentKind::ALL {
+            let compiled = Compiled::of(kind);
+            assert!(jsonschema::meta::is_valid(&compiled.schema), "{kind:?}");
+        }
+        assert!(jsonschema::meta::is_valid(&Compiled::whole_site().schema));
+        let combined = schema::combined_schema();
+        assert!(jsonschema::meta::is_valid(&combined));
+        jsonschema::validator_for(&combined).unwrap();
+    }
+
+    #[test]
+    fn the_published_schema_takes_the_topologies_as_they_are_written() {
+        let combined = jsonschema::validator_for(&schema::combined_schema()).unwrap();
+        for name in [
+            "contoso",
+            "fabrikam",
+            "adopted/step-1-observe",
+            "adopted/step-5-all",
+        ] {
+            for (index, file) in crate::declared::tests::testdata(name).iter().enumerate() {
+                let mut findings = Findings::default();
+                let index = u32::try_from(index).unwrap();
+                for tree in crate::declared::yaml::parse(file, index, &mut findings).documents {
+                    let value = tree.value();
+                    let errors: Vec<String> = combined
+                        .iter_errors(&value)
+                        .map(|e| format!("{} {}", e.instance_path(), e))
+                        .collect();
+                    assert!(errors.is_empty(), "{}: {errors:#?}", file.path);
+                }
+            }
+        }
+    }
 }

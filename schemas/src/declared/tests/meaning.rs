@@ -733,9 +733,9 @@ fn settings_have_a_schema_a_role() {
     breaks(
         group,
         "{servers: [p01-f1], settings: {contents: x}}",
-        "settings",
+        "unknown-key",
         None,
-        "unknown field `contents`",
+        "`contents` is no key",
     );
     breaks(
         group,

@@ -1,6 +1,7 @@
 //! Tests of the whole way from YAML to what is desired.
 
 use super::*;
+pub(super) use topologies::testdata;
 
 mod topologies;
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::topologies::{desired, testdata};
+use super::topologies::desired;
 use super::*;
 use crate::declared::render::yaml;
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::names::ServerName;
 
 /// The YAML files below `schemas/testdata/NAME`.
-pub(super) fn testdata(name: &str) -> Vec<SourceFile> {
+pub(in crate::declared) fn testdata(name: &str) -> Vec<SourceFile> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("testdata")
         .join(name);

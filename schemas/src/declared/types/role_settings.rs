@@ -1,12 +1,13 @@
 //! `settings` of role groups whose role has some of its own.
 
 use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::names::GroupName;
-use crate::role::Role;
+use crate::role::{CATALOGUE, Role};
 
 /// Settings of a role, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +88,39 @@ impl RoleSettings {
             | Role::StateMigrationPoint => Ok(Self::Free),
         }
     }
+}
+
+/// The role names as keys of `roles`, each with its help and the schema of its settings: for
+/// completion in editors. The rest of a group comes from the schema of all groups.
+pub(super) fn role_members() -> Value {
+    let members = CATALOGUE
+        .iter()
+        .filter(|entry| !matches!(entry.role, Role::Custom | Role::Database | Role::SiteServer))
+        .map(|entry| {
+            let mut member = json!({ "description": format!("{}.", entry.summary) });
+            if let Some(settings) = settings_schema(entry.role) {
+                member["properties"] = json!({ "settings": settings });
+            }
+            (entry.name.to_owned(), member)
+        });
+    Value::Object(members.collect())
+}
+
+fn settings_schema(role: Role) -> Option<Value> {
+    let generator = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let generator = generator.into_generator();
+    let mut schema = match role {
+        Role::DistributionPoint => generator.into_root_schema_for::<DistributionPointSettings>(),
+        Role::SoftwareUpdatePoint => {
+            generator.into_root_schema_for::<SoftwareUpdatePointSettings>()
+        }
+        _ => return None,
+    };
+    schema.remove("title");
+    Some(schema.to_value())
 }
 
 fn read<T: DeserializeOwned>(settings: Value) -> Result<T, (Option<String>, String)> {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::role_settings::role_members;
 use super::{BackupSpec, ContentLibrarySpec, DatabaseSpec, DrainSpec, Mode, ServiceSpec};
 use crate::names::{GroupName, ServerName, SiteCode, ZonePath};
 use crate::role::{Role, SiteType};
@@ -41,7 +42,7 @@ pub struct SiteSpec {
     pub backup: Option<BackupSpec>,
     /// Role groups: a name, and where its instances run. The role defaults to the name.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 200))]
+    #[schemars(extend("maxProperties" = 200, "properties" = role_members()))]
     pub roles: BTreeMap<GroupName, GroupSpec>,
     /// Which clients use which servers.
     #[serde(default)]
