@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod harness;
 pub mod large;
+pub mod lsp;
 pub mod processes;
 pub mod sampler;
 pub mod sources;

@@ -47,8 +47,11 @@ pub fn combined_schema() -> Value {
             }
         }
         definitions.insert(kind.name().to_owned(), schema);
+        // No `const`: while completing, the language server takes `Site` for the start of `SiteSet`
+        // and would offer the keys of both.
+        let only = format!("^{}$", kind.name());
         rules.push(json!({
-            "if": {"required": ["kind"], "properties": {"kind": {"const": kind.name()}}},
+            "if": {"required": ["kind"], "properties": {"kind": {"pattern": only}}},
             "then": {"$ref": format!("#/$defs/{}", kind.name())}
         }));
     }
@@ -87,6 +90,7 @@ const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 fn of<T: JsonSchema>(kind: DocumentKind) -> Value {
     let mut schema = generated::<T>();
+    schema["title"] = json!(kind.name());
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         properties.insert(
             "apiVersion".to_owned(),

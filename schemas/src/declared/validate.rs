@@ -301,10 +301,10 @@ impl Teller<'_> {
         }
     }
 
+    /// Marks the value, a list or map at its first character, as editors do (H37).
     fn wrong_value(&self, error: &ValidationError<'_>, path: &[Segment]) -> Finding {
-        let (key, node) = self.walk(path);
+        let (_, node) = self.walk(path);
         let sensitive = may_be_secret(path);
-        let spot = label(key, node);
         let written = match (&node.kind, sensitive) {
             (Kind::Scalar(scalar), false) if scalar.text.len() <= 80 => {
                 format!("`{}`", scalar.text)
@@ -314,7 +314,7 @@ impl Teller<'_> {
             (Kind::Map(_), _) => "a map".to_owned(),
         };
         let (message, hint) = self.difference(error, path, &written, node, sensitive);
-        let finding = Finding::error("value", spot, message).sensitive(sensitive);
+        let finding = Finding::error("value", node.spot, message).sensitive(sensitive);
         match hint {
             Some(hint) => finding.hint(hint),
             None => finding,

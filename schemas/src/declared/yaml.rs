@@ -255,8 +255,16 @@ impl<'text, 'findings> Reader<'text, 'findings> {
         anchor: usize,
         span: Span,
     ) -> Result<(), GiveUp> {
-        let spot = self.spot(span);
+        let mut spot = self.spot(span);
+        let mut text = text;
         let plain = style == ScalarStyle::Plain;
+        if plain && spot.start == spot.end {
+            // Nothing is written: the parser says `~`, and stands at the colon of a map's key.
+            text = Cow::Borrowed("");
+            if matches!(self.open.last(), Some(Open::Map { key: Some(_), .. })) {
+                spot = behind_colon(spot);
+            }
+        }
         if self.wants_key() {
             return self.key(&text, plain, spot);
         }
@@ -504,6 +512,16 @@ impl<'text, 'findings> Reader<'text, 'findings> {
 fn whole(spot: Spot, end: u32) -> Spot {
     Spot {
         end: end.max(spot.start),
+        ..spot
+    }
+}
+
+/// One character on, as editors mark what is missing behind a key (H37).
+const fn behind_colon(spot: Spot) -> Spot {
+    Spot {
+        column: spot.column + 1,
+        start: spot.start + 1,
+        end: spot.end + 1,
         ..spot
     }
 }

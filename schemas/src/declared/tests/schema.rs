@@ -94,6 +94,18 @@ fn a_wrong_value_says_what_would_be_right() {
 }
 
 #[test]
+fn nothing_behind_a_key_is_called_so() {
+    let yaml = site("").replace("spec: {}", "spec:\n  guards:\n  publishing: ~");
+    assert_eq!(
+        errors(&yaml),
+        [
+            "a.yaml:5:10: error: `guards` is a map, and nothing is written\n  hint: leave the key out",
+            "a.yaml:6:15: error: `~` is null to some YAML readers and text to others: quote it: \"~\"",
+        ]
+    );
+}
+
+#[test]
 fn a_secret_in_the_clear_is_refused_and_not_repeated() {
     let yaml = site("  database: {engine: postgresql, password: hunter2}\n");
     let checked = check_text(&yaml);
