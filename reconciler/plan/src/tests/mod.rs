@@ -2,6 +2,7 @@
 
 mod budgets;
 mod laws;
+mod lints;
 mod losses;
 mod model;
 mod offline;

@@ -93,6 +93,28 @@ Plan: 0 to install, 0 to update, 1 to move, 0 to remove, 0 to switch over, 3 rec
 }
 
 #[test]
+fn the_only_management_point_of_a_secondary_moves_without_a_gap() {
+    let site = mk_site("S01").servers("a", &["s01-a", "s01-b"]).by_hand(
+        "managementPoint",
+        Role::ManagementPoint,
+        &["s01-a"],
+    );
+    let mut model = Model::new(site);
+    model.converge(6);
+    put(&mut model, "managementPoint", &["s01-b"]);
+    while !model.plan().is_empty() {
+        model.pass();
+        assert!(model.serves("managementPoint"));
+        assert!(
+            !model
+                .served_as("_mssms_mp_s01._tcp.cm.example/SRV")
+                .is_empty()
+        );
+    }
+    assert_eq!(model.at("managementPoint"), ["s01-b"]);
+}
+
+#[test]
 fn a_move_names_both_ends_to_its_last_step() {
     let mut model = two_points();
     put(&mut model, "managementPoint", &["fab-mp2", "fab-mp3"]);
