@@ -1,10 +1,12 @@
 //! The site database: where it is, who holds it. Checked now, acted on later.
 
+use std::collections::BTreeMap;
+
 use super::super::problem::Findings;
 use super::super::typed::ReadSite;
 use super::super::types::{DatabaseSpec, Engine, MemberMode};
 use super::site_server::is_of_pair;
-use super::{Notices, has_server, no_such_server, pair};
+use super::{Notices, Topology, has_server, no_such_server, pair};
 use crate::role::SiteType;
 
 pub(super) fn check(site: &ReadSite<'_>, findings: &mut Findings, notices: &mut Notices) {
@@ -16,6 +18,34 @@ pub(super) fn check(site: &ReadSite<'_>, findings: &mut Findings, notices: &mut 
         Engine::Postgresql => check_postgresql(site, database, findings),
     }
     check_members(site, database, findings);
+}
+
+/// CL-4: no two sites keep their content in one place; a local folder is another one on each server.
+pub(super) fn check_libraries(topology: &Topology<'_>, findings: &mut Findings) {
+    let mut first: BTreeMap<&str, &ReadSite<'_>> = BTreeMap::new();
+    for site in topology.sites.values() {
+        let Some(library) = &site.spec().content_library else {
+            continue;
+        };
+        let url = library.url.trim_end_matches('/');
+        if url.starts_with("file://") && !library.shared {
+            continue;
+        }
+        let Some(other) = first.insert(url, site) else {
+            continue;
+        };
+        let message = format!(
+            "site {} keeps its content at `{url}` already",
+            other.site.code
+        );
+        let finding = site.error("library", site.spot(&["contentLibrary", "url"]), message);
+        findings.add(
+            finding
+                .tag("CL-4")
+                .related(other.spot(&["contentLibrary", "url"]), "the first one")
+                .hint("give each site a folder of its own: `.../$(code)`"),
+        );
+    }
 }
 
 /// H13: the embedded store is the only one that opens its file, on a server that isn't of the pair.

@@ -66,6 +66,7 @@ pub(super) fn run(topology: &Topology<'_>, findings: &mut Findings) {
     hierarchy::check(topology, findings, &mut notices);
     servers::check(topology, findings);
     publishing::check(topology, findings);
+    database::check_libraries(topology, findings);
     later::check_hierarchy(topology, &mut notices);
     for site in topology.sites.values() {
         site_server::check(topology, site, findings, &mut notices);

@@ -1,4 +1,5 @@
-//! The largest supported hierarchy checks without an error.
+//! A large hierarchy checks without an error, and one beyond the limits does not. The largest one,
+//! within its time, is the business of the bench.
 
 use std::fmt::Write as _;
 
@@ -81,9 +82,9 @@ fn site(code: &str, kind: &str, parent: Option<&str>, number: usize, servers: us
 }
 
 #[test]
-fn sz_1_the_largest_hierarchy_checks() {
-    let checked = check(&hierarchy(25, 250));
-    assert_eq!(desired(checked).sites.len(), 6_276);
+fn sz_1_a_large_hierarchy_checks() {
+    let checked = check(&hierarchy(25, 40));
+    assert_eq!(desired(checked).sites.len(), 1_026);
 }
 
 #[test]

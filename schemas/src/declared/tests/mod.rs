@@ -12,5 +12,6 @@ fn check_text(yaml: &str) -> Checked {
 mod hostile;
 mod large;
 mod meaning;
+mod meaning_roles;
 mod properties;
 mod schema;
