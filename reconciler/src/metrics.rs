@@ -281,3 +281,127 @@ const fn verb(action: &Action) -> &'static str {
         Action::Withdraw { .. } => "withdraw",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use stead_schemas::api::SuspensionView;
+    use stead_schemas::time::WallMs;
+
+    use crate::api::tests::world::{COMMIT, MESSAGE, REVISION, changed, instance, snapshot};
+
+    fn sick() -> Snapshot {
+        changed(&snapshot(), |observed| {
+            let report = instance(observed, "managementPoint", "p01-f2");
+            report.health = Health::Unhealthy;
+            report.message = Some(MESSAGE.to_owned());
+        })
+    }
+
+    #[test]
+    fn what_is_so_is_read_from_the_moment() {
+        let text = Metrics::default().encode(&sick());
+        for line in [
+            r#"stead_object_ready{site="P01",kind="instance",name="managementPoint@p01-f1"} 1"#,
+            r#"stead_object_ready{site="P01",kind="instance",name="managementPoint@p01-f2"} 0"#,
+            r#"stead_object_ready{site="P01",kind="server",name="p01-n"} 0"#,
+            r#"stead_observe_unknown{site="P01"} 1"#,
+            r#"stead_holds{site="P01",reason="foreignRecord"} 1"#,
+            "stead_needs_person 1",
+            "stead_writing 1",
+            "stead_git_last_success_timestamp_seconds 2.5",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"), "whole");
+    }
+
+    #[test]
+    fn a_series_goes_when_its_object_goes() {
+        let metrics = Metrics::default();
+        let mut moment = sick();
+        assert!(metrics.encode(&moment).contains("p01-f2"));
+        moment = changed(&moment, |observed| {
+            let seen = observed
+                .servers
+                .get_mut(&"p01-f2".parse().unwrap())
+                .unwrap();
+            seen.report.as_mut().unwrap().instances.clear();
+        });
+        assert!(!metrics.encode(&moment).contains("managementPoint@p01-f2"));
+        moment.sites.clear();
+        assert!(
+            !metrics.encode(&moment).contains("P01"),
+            "{}",
+            metrics.encode(&moment)
+        );
+    }
+
+    #[test]
+    fn no_label_is_a_revision_a_message_or_an_address() {
+        let metrics = Metrics::default();
+        metrics.step(&Action::Publish {
+            record: "p01.cm.example/A".parse().unwrap(),
+        });
+        metrics.fetch(true);
+        metrics.revision(false);
+        metrics.pass(0.001);
+        let text = metrics.encode(&sick());
+        for unbounded in [
+            COMMIT,
+            REVISION,
+            MESSAGE,
+            "77d0e1b",
+            "10.1.0.",
+            "cm.example",
+        ] {
+            assert!(!text.contains(unbounded), "{unbounded}");
+        }
+        let names: BTreeSet<&str> = text
+            .split(['{', ','])
+            .filter_map(|part| part.split_once("=\"").map(|(name, _)| name))
+            .collect();
+        let known = BTreeSet::from(["kind", "le", "name", "reason", "result", "site", "verb"]);
+        assert_eq!(names, known);
+    }
+
+    #[test]
+    fn every_figure_the_operations_guide_names_is_there() {
+        let metrics = Metrics::default();
+        let action = Action::Publish {
+            record: "p01.cm.example/A".parse().unwrap(),
+        };
+        metrics.step(&action);
+        metrics.failure(&action);
+        metrics.fetch(true);
+        metrics.revision(false);
+        metrics.pass(0.001);
+        let mut moment = sick();
+        moment.suspensions.push(SuspensionView {
+            scope: "P01".to_owned(),
+            by: "alice".to_owned(),
+            why: "CHG-1".to_owned(),
+            at: WallMs(1),
+            until: None,
+        });
+        let text = metrics.encode(&moment);
+        let guide = include_str!("../../docs/operations.md");
+        let part_of_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let named: BTreeSet<&str> = guide
+            .split(|c| !part_of_name(c))
+            .filter(|word| word.starts_with("stead_"))
+            .collect();
+        assert!(named.len() >= 12, "{named:?}");
+        for name in named {
+            let family = name.trim_end_matches("_total");
+            let told = format!("# TYPE {family} ");
+            assert!(text.contains(&told), "{name} is not in\n{text}");
+            assert!(
+                text.contains(&format!("\n{name}")),
+                "{name} is not in\n{text}"
+            );
+        }
+    }
+}

@@ -93,7 +93,7 @@ impl HoldReason {
     pub fn remedy(&self, about: &str) -> Option<String> {
         match self {
             Self::AwaitingJoin { server } => Some(format!(
-                "stead pki issue {server}, then start its site-agent with that certificate"
+                "stead pki issue server {server}, then start its site-agent with that certificate"
             )),
             Self::BudgetSpent { budget, wanted, .. } => Some(format!(
                 "make the change in smaller commits, or raise guards.{budget} to {wanted}"
@@ -229,6 +229,28 @@ mod tests {
             }
             assert!(!reason.to_string().is_empty());
         }
+    }
+
+    #[test]
+    fn the_operations_guide_lists_exactly_the_holds_that_need_a_person() {
+        let guide = include_str!("../../docs/operations.md");
+        let table = guide.split("## NEEDS A PERSON").nth(1).unwrap();
+        let table = table.split("\n## ").next().unwrap();
+        let listed: Vec<&str> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .collect();
+        let mut wanted: Vec<String> = each_kind()
+            .iter()
+            .filter(|reason| reason.needs_person())
+            .map(HoldReason::kind)
+            .collect();
+        wanted.sort();
+        assert_eq!(listed, wanted);
+        let alarm = guide
+            .lines()
+            .find(|line| line.contains("stead_holds{reason=~"));
+        assert!(alarm.unwrap().contains(&wanted.join("|")), "{alarm:?}");
     }
 
     #[test]

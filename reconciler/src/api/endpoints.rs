@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -45,6 +46,7 @@ pub fn router(backend: Shared, access: Access) -> Router {
         .route("/v1/suspend", post(suspend))
         .route("/v1/resume", post(resume))
         .route("/v1/confirm-lost", post(confirm_lost))
+        .layer(map_response(in_words))
         .route("/openapi.json", get(|| async { Json(openapi()) }))
         .merge(health_router(Arc::clone(&backend)))
         .layer(DefaultBodyLimit::max(BODY_MAX))
@@ -59,6 +61,29 @@ pub fn health_router(backend: Shared) -> Router<Shared> {
         .route("/readyz", get(show_ready))
         .route("/metrics", get(show_metrics))
         .with_state(backend)
+}
+
+/// What axum refuses in a line of text (no identity, a body too large or not as described) as an
+/// [`ApiError`]; other answers as they are.
+async fn in_words(answer: Response) -> Response {
+    let status = answer.status();
+    let is_json = answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return answer;
+    }
+    let text = axum::body::to_bytes(answer.into_body(), BODY_MAX).await;
+    let text = text.unwrap_or_default();
+    let error = ApiError {
+        error: match String::from_utf8_lossy(&text).trim() {
+            "" => status.to_string(),
+            said => said.to_owned(),
+        },
+        hint: None,
+    };
+    Failed(status, error).into_response()
 }
 
 /// An [`ApiError`] with its status.

@@ -10,6 +10,8 @@ mod openapi;
 mod records;
 mod snapshot;
 mod status;
+#[cfg(test)]
+pub(crate) mod tests;
 mod why;
 
 pub use access::Access;

@@ -127,3 +127,40 @@ fn responses(answer: &str) -> Value {
         "default": {"description": "ApiError: {error, hint}"}
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_checked_in_is_the_one_served() {
+        let file =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/openapi.json");
+        let mut text = serde_json::to_string_pretty(&openapi()).unwrap();
+        text.push('\n');
+        if std::env::var_os("STEAD_UPDATE").is_some() {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, &text).unwrap();
+        }
+        let stored = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            stored == text,
+            "{} is stale: STEAD_UPDATE=1 cargo nextest run -p stead openapi",
+            file.display()
+        );
+    }
+
+    #[test]
+    fn every_endpoint_of_the_router_is_described_and_no_other() {
+        let source = include_str!("endpoints.rs");
+        let routes = source
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(".route(\"")?.split('"').next());
+        let served: std::collections::BTreeSet<&str> = routes
+            .filter(|path| !matches!(*path, "/openapi.json" | "/metrics"))
+            .collect();
+        let described = openapi();
+        let paths = described["paths"].as_object().unwrap();
+        assert_eq!(served, paths.keys().map(String::as_str).collect());
+    }
+}

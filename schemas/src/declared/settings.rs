@@ -275,6 +275,8 @@ pub enum CgroupUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::declared::SourceFile;
+    use crate::declared::config::{agent_config, reconciler_config};
 
     #[test]
     fn what_is_not_said_has_a_default() {
@@ -291,5 +293,27 @@ mod tests {
         );
         assert_eq!(spec.silence.after, DurationMs::seconds(3), "H8");
         assert!(!spec.standby);
+    }
+
+    #[test]
+    fn the_settings_in_the_operations_guide_check_clean() {
+        let guide = include_str!("../../../docs/operations.md");
+        let blocks = guide.split("```yaml\n").skip(1);
+        let blocks = blocks.map(|rest| rest.split("```").next().unwrap());
+        let (mut reconcilers, mut agents) = (0, 0);
+        for block in blocks.filter(|block| block.starts_with("apiVersion:")) {
+            let file = SourceFile::new("docs/operations.md", block);
+            let problems = if block.contains("kind: AgentConfig") {
+                agents += 1;
+                agent_config(&file).err()
+            } else {
+                reconcilers += 1;
+                reconciler_config(&file).err()
+            };
+            let problems: Vec<String> =
+                problems.iter().flatten().map(ToString::to_string).collect();
+            assert!(problems.is_empty(), "{problems:#?}");
+        }
+        assert_eq!((reconcilers, agents), (1, 1));
     }
 }

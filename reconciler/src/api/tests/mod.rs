@@ -1,0 +1,5 @@
+//! Tests of the API: its views over one moment, and its endpoints over a backend that records.
+
+mod endpoints;
+mod views;
+pub(crate) mod world;
