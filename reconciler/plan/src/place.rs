@@ -200,11 +200,7 @@ fn usefulness<'a>(
     let server = &world.servers[targets[index]];
     let others = targets.iter().enumerate().filter(|(i, _)| *i != index);
     let crowd = if rule.spread {
-        crowding(
-            world,
-            server.declared.and_then(|d| d.zone.as_ref()),
-            others.map(|(_, s)| *s),
-        )
+        Crowds::of(world, others.map(|(_, s)| *s)).around(zone_of(server))
     } else {
         Vec::new()
     };
@@ -217,28 +213,41 @@ fn usefulness<'a>(
     )
 }
 
-/// How many of `others` share the zone's first part, first two parts, and so on. Those without a
-/// zone share one.
-fn crowding<'a>(
-    world: &World<'a>,
-    zone: Option<&ZonePath>,
-    others: impl Iterator<Item = &'a ServerName>,
-) -> Vec<u32> {
-    let parts: Vec<&str> = zone.map_or_else(|| vec![""], |z| z.as_str().split('/').collect());
-    let mut crowd = vec![0; parts.len()];
-    for other in others {
-        let declared = world.servers[other].declared;
-        let theirs = declared
-            .and_then(|d| d.zone.as_ref())
-            .map_or("", ZonePath::as_str);
-        for (depth, (mine, their)) in parts.iter().zip(theirs.split('/')).enumerate() {
-            if *mine != their {
-                break;
-            }
-            crowd[depth] += 1;
+/// How many servers are in each zone and in all that lies below it. Those without a zone share one.
+#[derive(Debug, Default)]
+struct Crowds<'a>(BTreeMap<&'a str, u32>);
+
+impl<'a> Crowds<'a> {
+    fn of(world: &World<'a>, servers: impl Iterator<Item = &'a ServerName>) -> Self {
+        let mut crowds = Self::default();
+        for server in servers {
+            crowds.add(zone_of(&world.servers[server]));
+        }
+        crowds
+    }
+
+    fn add(&mut self, zone: &'a str) {
+        for part in prefixes(zone) {
+            *self.0.entry(part).or_default() += 1;
         }
     }
-    crowd
+
+    /// How many share the zone's first part, first two parts, and so on.
+    fn around(&self, zone: &str) -> Vec<u32> {
+        let count = |part| self.0.get(part).copied().unwrap_or(0);
+        prefixes(zone).map(count).collect()
+    }
+}
+
+/// `a`, `a/b`, `a/b/c` of `a/b/c`.
+fn prefixes(zone: &str) -> impl Iterator<Item = &str> {
+    let ends = zone.match_indices('/').map(|(at, _)| at);
+    ends.chain([zone.len()]).map(|end| &zone[..end])
+}
+
+fn zone_of<'a>(server: &Server<'a>) -> &'a str {
+    let zone = server.declared.and_then(|d| d.zone.as_ref());
+    zone.map_or("", ZonePath::as_str)
 }
 
 /// Places what is missing on the best servers that are heard.
@@ -256,33 +265,31 @@ fn fill<'a>(
         placed.targets.sort();
         return;
     }
+    let taken: BTreeSet<&ServerName> = placed.targets.iter().copied().collect();
+    let mut free: Vec<&Server<'a>> = world.servers.values().collect();
+    free.retain(|server| {
+        server.is_heard()
+            && server.suspended.is_none()
+            && server.declared.is_some_and(|d| matches(d, rule.among))
+            && !taken.contains(server.name)
+    });
+    let mut crowds = Crowds::of(world, placed.targets.iter().copied());
     while placed.targets.len() < rule.wanted {
-        let best = world
-            .servers
-            .values()
-            .filter(|server| {
-                server.is_heard()
-                    && server.suspended.is_none()
-                    && server.declared.is_some_and(|d| matches(d, rule.among))
-                    && !placed.targets.contains(&server.name)
-            })
-            .min_by_key(|server| {
-                let zone = server.declared.and_then(|d| d.zone.as_ref());
-                let crowd = if rule.spread {
-                    crowding(world, zone, placed.targets.iter().copied())
-                } else {
-                    Vec::new()
-                };
-                (
-                    crowd,
-                    load.get(server.name).copied().unwrap_or(0),
-                    server.name,
-                )
-            });
-        let Some(best) = best else {
+        let best = (0..free.len()).min_by_key(|index| {
+            let server = free[*index];
+            let crowd = if rule.spread {
+                crowds.around(zone_of(server))
+            } else {
+                Vec::new()
+            };
+            let busy = load.get(server.name).copied().unwrap_or(0);
+            (crowd, busy, server.name)
+        });
+        let Some(best) = best.map(|index| free.swap_remove(index)) else {
             break;
         };
         placed.targets.push(best.name);
+        crowds.add(zone_of(best));
         *load.entry(best.name).or_default() += 1;
     }
     note_shortage(world, group, &rule, placed);
