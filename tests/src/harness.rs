@@ -192,11 +192,12 @@ spec:
         )
     }
 
-    /// Starts the reconciler with its state folder as it is.
+    /// Writes the reconciler's settings; answers where.
     ///
     /// # Panics
-    /// When it can't be started.
-    pub fn start_reconciler(&mut self) {
+    /// When they can't be written.
+    #[must_use]
+    pub fn reconciler_config(&self) -> PathBuf {
         let config = self.path("reconciler.yaml");
         let yaml = format!(
             "apiVersion: stead/v1
@@ -219,6 +220,15 @@ spec:
             self.address(2),
         );
         fs::write(&config, yaml).expect("a config");
+        config
+    }
+
+    /// Starts the reconciler with its state folder as it is.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn start_reconciler(&mut self) {
+        let config = self.reconciler_config();
         let mut command = Command::new(program("stead"));
         command.args(["run", "--config"]).arg(&config);
         self.reconciler = Some(start(&mut command, &self.path("logs/reconciler.log")));

@@ -17,13 +17,9 @@ use axum::extract::State;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::stream;
-use stead_schemas::generation::{Epoch, Generation};
-use stead_schemas::names::GroupName;
-use stead_schemas::role::Role;
-use stead_schemas::time::DurationMs;
 use stead_schemas::wire::{
-    AgentReport, AssignRequest, Health, HealthCheck, InstanceReport, InstanceSpec, Phase, Probe,
-    Program, ReachAnswer, StopRule, WatchEvent,
+    AgentReport, AssignRequest, ClaimRequest, Health, InstanceReport, InstanceSpec, Phase,
+    ReachAnswer, WatchEvent,
 };
 use stead_wire::serve::{Limits, serve};
 use stead_wire::tls::ServerTls;
@@ -76,6 +72,7 @@ async fn start(issuer: &Issuer, place: Place) {
         .route("/v1/watch", get(watched))
         .route("/v1/state", get(state))
         .route("/v1/assignment", put(assign))
+        .route("/v1/claim", post(claim))
         .route("/v1/reach", post(reach))
         .with_state(agent);
     let for_ever = std::future::pending();
@@ -114,6 +111,14 @@ async fn assign(
     Json(agent.borrow().clone())
 }
 
+async fn claim(State(agent): State<Agent>, Json(request): Json<ClaimRequest>) -> Json<AgentReport> {
+    agent.send_modify(|report| {
+        report.sequence += 1;
+        report.highest_epoch = Some(request.epoch);
+    });
+    Json(agent.borrow().clone())
+}
+
 async fn watched(State(agent): State<Agent>) -> Body {
     let mut reports = agent.subscribe();
     reports.mark_changed();
@@ -148,24 +153,8 @@ async fn next_event(
     (Ok(line.into()), (reports, beat))
 }
 
-/// As an agent of the largest hierarchy reports: one instance, two on every fifth server.
+/// As an agent that was never assigned anything.
 fn first_report(place: Place) -> AgentReport {
-    let mut assigned = BTreeMap::new();
-    let roles = [Role::DistributionPoint, Role::ManagementPoint];
-    let count = if place.number().is_multiple_of(5) {
-        2
-    } else {
-        1
-    };
-    for role in &roles[..count] {
-        let name = GroupName::new(role.name()).expect("a role's name is a group's");
-        assigned.insert(name, spec(*role, place));
-    }
-    let epoch = Epoch {
-        counter: 7,
-        reconciler: "stead-1".to_owned(),
-        start: "a81f3c".to_owned(),
-    };
     AgentReport {
         server: place.server(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -173,36 +162,12 @@ fn first_report(place: Place) -> AgentReport {
         started_at: now(),
         wall: now(),
         sequence: 1,
-        highest_epoch: Some(epoch.clone()),
-        generation: Some(Generation { epoch, number: 1 }),
-        instances: assigned
-            .iter()
-            .map(|(name, spec)| (name.clone(), healthy(spec)))
-            .collect(),
-        assigned,
+        highest_epoch: None,
+        generation: None,
+        assigned: BTreeMap::new(),
+        instances: BTreeMap::new(),
         secrets: BTreeMap::new(),
         problems: Vec::new(),
-    }
-}
-
-fn spec(role: Role, place: Place) -> InstanceSpec {
-    InstanceSpec {
-        role,
-        program: Program::BuiltIn,
-        env: BTreeMap::new(),
-        health: Some(HealthCheck {
-            probe: Probe::Http {
-                path: "/health".to_owned(),
-                port: None,
-            },
-            interval: DurationMs::seconds(5),
-            timeout: DurationMs::seconds(2),
-            failures: 3,
-        }),
-        stop: StopRule::default(),
-        address: place.address().ip(),
-        port: 8_080,
-        settings: serde_json::Value::Null,
     }
 }
 

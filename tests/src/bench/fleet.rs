@@ -11,9 +11,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use stead_schemas::names::{Identity, ServerName, SiteCode};
 use stead_schemas::time::WallMs;
 use stead_wire::material::Material;
-use stead_wire::pki::{Ca, LEAF_DAYS, Request, create_ca, issue};
-use stead_wire::pki_files::{PairPaths, load_ca, write_pair};
-use tempfile::TempDir;
+use stead_wire::pki::{Ca, LEAF_DAYS, Request, issue};
+use stead_wire::pki_files::load_ca;
 
 use super::emulator;
 use crate::harness::HIERARCHY;
@@ -33,10 +32,6 @@ pub(super) struct Place {
 impl Place {
     pub(super) const fn new(number: usize, port: u16) -> Self {
         Self { number, port }
-    }
-
-    pub(super) const fn number(self) -> usize {
-        self.number
     }
 
     pub(super) fn server(self) -> ServerName {
@@ -77,7 +72,6 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Fleet {
     ca: PathBuf,
-    _folder: Option<TempDir>,
     /// How many agents there are.
     pub(super) agents: usize,
     /// The port of every one of them.
@@ -86,19 +80,8 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts `wanted` agents of a CA of their own, or as many as one process may hold
-    /// connections to.
-    pub(super) fn start(wanted: usize) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let hierarchy = HIERARCHY.parse().expect("a name");
-        let made = create_ca(&hierarchy, now()).expect("a CA");
-        write_pair(&PairPaths::of_ca(folder.path()), &made).expect("the CA's files");
-        let mut fleet = Self::of_ca(wanted, folder.path());
-        fleet._folder = Some(folder);
-        fleet
-    }
-
-    /// The same, with certificates of the CA in this folder.
+    /// Starts `wanted` agents with certificates of the CA in this folder, or as many as one
+    /// process may hold connections to.
     pub(super) fn of_ca(wanted: usize, ca: &Path) -> Self {
         let files = raise_nofile();
         let agents = wanted.min(files - SPARE_FILES);
@@ -106,7 +89,6 @@ impl Fleet {
         let players = (2 * agents).div_ceil(files - SPARE_FILES);
         let mut fleet = Self {
             ca: ca.to_owned(),
-            _folder: None,
             agents,
             port: 20_000 + u16::try_from(std::process::id() % 10_000).expect("below 10,000"),
             players: Vec::new(),

@@ -16,6 +16,9 @@ mod named;
 mod plan;
 mod usage;
 mod watch;
+mod watched;
+mod wide;
+mod wire;
 
 use std::process::{Command, ExitCode};
 
@@ -38,7 +41,8 @@ pub fn main(args: &[String]) -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         [emulator::COMMAND, rest @ ..] => emulator::run(rest),
-        [watch::OBSERVER, rest @ ..] => watch::observe(rest),
+        [wire::COMMAND, rest @ ..] => wire::run(rest),
+        [watched::COMMAND, rest @ ..] => watched::run(rest),
         [] => all(),
         [name] => match BENCHES.iter().find(|(known, _)| known == name) {
             Some((_, bench)) => {
