@@ -16,6 +16,7 @@ mod list;
 mod logs;
 pub mod pki;
 mod plan;
+pub mod reference;
 mod render;
 mod run;
 mod schema;

@@ -39,11 +39,9 @@ fn render(palette: Palette, view: &WhyView, now: WallMs) -> String {
     );
     for cause in &view.because {
         text += &format!("  because  {}\n", cause.text);
-        if let Some(place) = &cause.place {
-            text += &format!(
-                "           {}\n",
-                palette.paint(Style::Note, &place.to_string())
-            );
+        let place = cause.place.as_ref().map(ToString::to_string);
+        if let Some(place) = place.filter(|place| !cause.text.contains(place)) {
+            text += &format!("           {}\n", palette.paint(Style::Note, &place));
         }
         if let Some(commit) = &cause.commit {
             text += &format!("           {}\n", palette.paint(Style::Note, commit));

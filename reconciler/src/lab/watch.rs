@@ -15,7 +15,8 @@ use crate::output::status::short;
 pub(super) struct Story {
     states: BTreeMap<SiteCode, SiteState>,
     revision: Option<String>,
-    needs: Vec<String>,
+    /// What needed a person at the last look, and whether that was told.
+    needs: BTreeMap<String, bool>,
     converged: bool,
 }
 
@@ -45,18 +46,7 @@ impl Story {
                 ));
             }
         }
-        let needs: Vec<String> = view
-            .needs_person
-            .iter()
-            .map(|need| format!("needs a person: {}  {}", need.about, need.text))
-            .collect();
-        lines.extend(
-            needs
-                .iter()
-                .filter(|need| !self.needs.contains(need))
-                .cloned(),
-        );
-        self.needs = needs;
+        lines.extend(self.needs_of(view));
         let there = |state: &SiteState| *state == SiteState::Converged;
         let done = view.sites.iter().filter(|site| there(&site.state)).count();
         self.converged = done == view.sites.len() && !view.sites.is_empty();
@@ -65,11 +55,31 @@ impl Story {
         }
         lines
     }
+
+    /// What needs a person at two looks in a row: what passes by itself needs none.
+    fn needs_of(&mut self, view: &StatusView) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut seen = BTreeMap::new();
+        for need in &view.needs_person {
+            let line = format!("needs a person: {} {}", need.about, need.text);
+            let told = match self.needs.get(&line) {
+                None => false,
+                Some(true) => true,
+                Some(false) => {
+                    lines.push(line.clone());
+                    true
+                }
+            };
+            seen.insert(line, told);
+        }
+        self.needs = seen;
+        lines
+    }
 }
 
 /// What to do with a lab that has converged.
 pub(super) fn what_to_try(folder: &Folder, scene: &Scene) -> String {
-    let stead = shown(&scene.stead);
+    let stead = program(&scene.stead);
     let dns = scene.network.dns();
     let domain = scene.dns().map_or("lab.example", |(domain, _)| domain);
     let topology = shown(&folder.topology());
@@ -79,24 +89,44 @@ pub(super) fn what_to_try(folder: &Folder, scene: &Scene) -> String {
 Leave it running and try, in another terminal here:
 
   export STEAD_API={api}
-  {stead} status                        how things are; status P01 --watch follows one site
-  {stead} list records                  what is published, and what the DNS server serves
+
+  # How things are, and what is published
+  {stead} status
+  {stead} list records
   dig @{ip} -p {port} +short _mssms_mp_p01._tcp.{domain} SRV
   {stead} why dns:_mssms_mp_p01._tcp.{domain}/SRV
 
-  {stead} lab kill p01-f1 --dir {root}  a power cut; also freeze, cut; heal undoes them
-  kill -9 PID                           of any process in {root}/lab.json: it comes back
+  # A power cut, and its end; also freeze and cut
+  {stead} lab kill p01-f1 --dir {root}
+  {stead} status P01 --watch
+  {stead} lab heal p01-f1 --dir {root}
 
+  # Any process of {root}/lab.json comes back by itself
+  kill -9 PID
+
+  # Move a management point by a commit
   sed -i 's/p01-f1, p01-f2/p01-f1, p01-f3/' {topology}/sites/P01.yaml
-  {stead} plan {topology} --from main   what that would do; then commit it and watch it move:
+  {stead} plan {topology} --from main
   git -C {topology} commit -am 'move a management point'
+  {stead} wait --converged
 
-Ctrl-C ends it all.
-",
+Ctrl-C ends it all.",
         api = folder.api_socket().display(),
         ip = dns.ip(),
         port = dns.port(),
     )
+}
+
+/// The program as its user can call it: by name where it is found by name.
+fn program(path: &Path) -> String {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&search)
+        .map(|dir| dir.join("stead"))
+        .find(|candidate| candidate.is_file());
+    match found.and_then(|found| found.canonicalize().ok()) {
+        Some(found) if found == path => "stead".to_owned(),
+        _ => shown(path),
+    }
 }
 
 /// A path from here, where that is shorter.

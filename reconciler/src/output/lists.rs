@@ -56,6 +56,9 @@ pub fn roles(palette: Palette, sites: &[SiteView], now: WallMs) -> String {
 #[must_use]
 pub fn holds(palette: Palette, sites: &[SiteView], now: WallMs) -> String {
     let mut all: Vec<_> = sites.iter().flat_map(|site| &site.holds).collect();
+    if all.is_empty() {
+        return "no holds: nothing waits\n".to_owned();
+    }
     all.sort_by_key(|hold| !hold.reason.needs_person());
     let mut table = Table::new(["HOLD", "ABOUT", "WHY", "ENDS WITH", "PLACE"]);
     for hold in &all {
@@ -78,7 +81,7 @@ pub fn holds(palette: Palette, sites: &[SiteView], now: WallMs) -> String {
     }
     let persons = all.iter().filter(|hold| hold.reason.needs_person()).count();
     format!(
-        "{}\n{} holds, {persons} of them need a person\n",
+        "{}\n{} held, {persons} of them until a person acts\n",
         table.render(palette, ""),
         all.len()
     )
@@ -112,6 +115,9 @@ pub fn records(palette: Palette, records: &[RecordView]) -> String {
 /// Revisions and what became of them (task 6).
 #[must_use]
 pub fn revisions(palette: Palette, revisions: &[RevisionView], now: WallMs) -> String {
+    if revisions.is_empty() {
+        return "no revisions yet\n".to_owned();
+    }
     let mut table = Table::new(["REV", "WHEN", "AUTHOR", "STATE", "SUBJECT", "NOTE"]);
     for revision in revisions {
         let (style, state) = match revision.state {
@@ -135,6 +141,9 @@ pub fn revisions(palette: Palette, revisions: &[RevisionView], now: WallMs) -> S
 /// Secrets by name: who uses and who has them.
 #[must_use]
 pub fn secrets(palette: Palette, secrets: &[SecretView]) -> String {
+    if secrets.is_empty() {
+        return "no secrets are named\n".to_owned();
+    }
     let mut table = Table::new(["SECRET", "SITE", "USED BY", "HERE", "AT AGENTS"]);
     for secret in secrets {
         let (style, here) = if secret.present {
