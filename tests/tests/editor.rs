@@ -113,6 +113,73 @@ const BROKEN: [(&str, &str, &str); 25] = [
     ),
 ];
 
+/// The kind of document, what is written below `spec` up to the pointer, what is offered there and
+/// what is not.
+const OFFERED: [Offered; 9] = [
+    // `Site` is how `SiteSet` begins: its keys are not offered all the same.
+    (
+        "Site",
+        "  ",
+        &["servers", "siteServer", "roles", "parent", "database"],
+        &["template", "sites", "guards", "SiteSetSpec"],
+    ),
+    (
+        "Site",
+        "  siteServer:\n    ",
+        &["active", "passive", "witnesses", "failover"],
+        &["moveAfter", "servers"],
+    ),
+    (
+        "Site",
+        "  roles:\n    distributionPoint:\n      ",
+        &["servers", "instances", "among", "spread", "moveAfter"],
+        &["roles"],
+    ),
+    (
+        "Site",
+        "  roles:\n    ",
+        &["managementPoint", "distributionPoint"],
+        &["siteServer"],
+    ),
+    (
+        "Site",
+        "  roles:\n    distributionPoint:\n      settings:\n        ",
+        &["content", "pullFrom"],
+        &["syncFrom"],
+    ),
+    (
+        "Site",
+        "  siteServer:\n    failover: ",
+        &["automatic", "manual"],
+        &[],
+    ),
+    (
+        "SiteSet",
+        "  ",
+        &["template", "sites", "values"],
+        &["roles", "guards"],
+    ),
+    (
+        "Hierarchy",
+        "  ",
+        &["publishing", "guards", "defaults", "reconcilers"],
+        &["servers", "roles"],
+    ),
+    (
+        "AgentConfig",
+        "  ",
+        &["hierarchy", "listen", "stateDir", "tls"],
+        &["git", "servers"],
+    ),
+];
+
+type Offered = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
 #[test]
 fn h37_the_editor_marks_schema_errors_where_check_does() {
     let mut editor = Editor::start();
@@ -151,54 +218,7 @@ fn the_examples_have_no_mark() {
 #[test]
 fn keys_are_offered_where_they_may_stand_and_no_others() {
     let mut editor = Editor::start();
-    for (number, (kind, spec, wanted, unwanted)) in [
-        // `Site` is how `SiteSet` begins: its keys are not offered all the same.
-        (
-            "Site",
-            "  ",
-            &["servers", "siteServer", "roles", "parent", "database"][..],
-            &["template", "sites", "guards", "SiteSetSpec"][..],
-        ),
-        (
-            "Site",
-            "  siteServer:\n    ",
-            &["active", "passive", "witnesses", "failover"],
-            &["moveAfter", "servers"],
-        ),
-        (
-            "Site",
-            "  roles:\n    distributionPoint:\n      ",
-            &["servers", "instances", "among", "spread", "moveAfter"],
-            &["roles"],
-        ),
-        (
-            "Site",
-            "  siteServer:\n    failover: ",
-            &["automatic", "manual"],
-            &[],
-        ),
-        (
-            "SiteSet",
-            "  ",
-            &["template", "sites", "values"],
-            &["roles", "guards"],
-        ),
-        (
-            "Hierarchy",
-            "  ",
-            &["publishing", "guards", "defaults", "reconcilers"],
-            &["servers", "roles"],
-        ),
-        (
-            "AgentConfig",
-            "  ",
-            &["hierarchy", "listen", "stateDir", "tls"],
-            &["git", "servers"],
-        ),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (number, (kind, spec, wanted, unwanted)) in OFFERED.into_iter().enumerate() {
         let text = document(kind, spec);
         let path = opened(&format!("incomplete-{number}.yaml"));
         editor.open(&path, &text);

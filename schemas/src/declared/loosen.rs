@@ -116,9 +116,11 @@ pub(super) fn loosen(schema: &mut Map<String, Value>, placeholders: bool, prefix
             or_placeholder(items);
         }
     }
-    if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
-        for choice in choices.iter_mut().filter_map(Value::as_object_mut) {
-            loosen(choice, placeholders, prefix);
+    for keyword in ["allOf", "anyOf"] {
+        if let Some(Value::Array(choices)) = schema.get_mut(keyword) {
+            for choice in choices.iter_mut().filter_map(Value::as_object_mut) {
+                loosen(choice, placeholders, prefix);
+            }
         }
     }
 }

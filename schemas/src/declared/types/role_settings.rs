@@ -91,16 +91,22 @@ impl RoleSettings {
 }
 
 /// The role names as keys of `roles`, each with its help and the schema of its settings: for
-/// completion in editors. The rest of a group comes from the schema of all groups.
+/// completion in editors. An editor takes what is named here for the whole of it, so that the
+/// schema of all groups is named as well.
 pub(super) fn role_members() -> Value {
     let members = CATALOGUE
         .iter()
         .filter(|entry| !matches!(entry.role, Role::Custom | Role::Database | Role::SiteServer))
         .map(|entry| {
-            let mut member = json!({ "description": format!("{}.", entry.summary) });
-            if let Some(settings) = settings_schema(entry.role) {
-                member["properties"] = json!({ "settings": settings });
-            }
+            let text = format!("{}.", entry.summary);
+            let group = json!({ "$ref": "#/$defs/GroupSpec" });
+            let member = match settings_schema(entry.role) {
+                Some(settings) => {
+                    let own = json!({ "properties": { "settings": settings } });
+                    json!({ "description": text, "allOf": [group, own] })
+                }
+                None => json!({ "description": text, "$ref": group["$ref"] }),
+            };
             (entry.name.to_owned(), member)
         });
     Value::Object(members.collect())
