@@ -1,14 +1,15 @@
-//! Carrying out: assignments to agents. Nothing is decided here, and no call waits for another.
+//! Carrying out: assignments and claims to agents. Nothing is decided here, and no call waits for
+//! another.
 
 pub mod backoff;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use stead_schemas::api::JournalKind;
+use stead_schemas::api::{JournalKind, WriterState};
 use stead_schemas::names::ServerName;
 use stead_schemas::plan::PlannedAssignment;
-use stead_schemas::wire::{AssignRequest, Assignment, Refusal};
+use stead_schemas::wire::{AgentReport, AssignRequest, Assignment, ClaimRequest, Refusal};
 use stead_wire::peer::{CallError, Peer};
 
 use crate::commands::chain;
@@ -18,6 +19,7 @@ use crate::site::{Order, Sending, Site, Target};
 
 /// An agent answers once the assignment is durable; a stalled disk takes longer than that.
 const ASSIGN: Duration = Duration::from_secs(10);
+const CLAIM: Duration = Duration::from_secs(5);
 
 /// Sends an assignment, its target reserved in `sending`; the outcome wakes the site.
 pub(crate) fn send(
@@ -34,6 +36,50 @@ pub(crate) fn send(
         };
         settle(&core, &site, &order, outcome);
         site.wake();
+    });
+}
+
+/// Tells an agent our epoch, unless it knows it: from then on it refuses lower ones, and a writer
+/// with a lower one learns of us (H7).
+pub(crate) fn claim(core: &Arc<Core>, site: &Arc<Site>, server: &ServerName) {
+    let Some(epoch) = core.authority.epoch() else {
+        return;
+    };
+    let peer = {
+        let mut world = site.world();
+        let seen = world.observed.servers.get(server);
+        let known = seen
+            .and_then(|seen| seen.report.as_ref()?.highest_epoch.as_ref())
+            .is_some_and(|known| *known >= epoch);
+        let peer = world.peers.get(server).cloned();
+        let (false, Some(peer)) = (known, peer) else {
+            return;
+        };
+        if core.authority.state() != WriterState::Writing || !world.claiming.insert(server.clone())
+        {
+            return;
+        }
+        peer
+    };
+    let (core, site, server) = (Arc::clone(core), Arc::clone(site), server.clone());
+    tokio::spawn(async move {
+        let request = ClaimRequest { epoch };
+        let answer: Result<AgentReport, CallError> = {
+            // The semaphore is never closed.
+            let _slot = core.connects.acquire().await;
+            peer.post_json("/v1/claim", &request, CLAIM).await
+        };
+        let refusal = answer.err().and_then(|error| {
+            tracing::debug!(%server, error = chain(&error), "claim not taken");
+            refusal_of(&error)
+        });
+        // The watch stream brings the report that shows it; one that failed is tried with the next.
+        site.world().claiming.remove(&server);
+        if let Some(Refusal::StaleEpoch { highest }) = refusal
+            && let Err(lie) = core.meet(&highest)
+        {
+            site.world().troubles.insert(server, lie);
+        }
     });
 }
 
@@ -67,20 +113,25 @@ fn request(
     })
 }
 
+/// The agent answers with its report, which the watch stream brings as well, in order.
 async fn call(peer: &Peer, request: &AssignRequest) -> Result<(), Failed> {
-    let answer: Result<serde_json::Value, CallError> =
+    let answer: Result<AgentReport, CallError> =
         peer.put_json("/v1/assignment", request, ASSIGN).await;
     let Err(error) = answer else {
         return Ok(());
     };
-    let refusal = match &error {
-        CallError::Status { text, .. } => serde_json::from_str::<Refusal>(text).ok(),
-        _ => None,
-    };
+    let refusal = refusal_of(&error);
     Err(match refusal {
         Some(Refusal::StaleGeneration { .. }) => Failed::Stale(words(&refusal, &error)),
         refusal => Failed::Told(words(&refusal, &error), refusal),
     })
+}
+
+fn refusal_of(error: &CallError) -> Option<Refusal> {
+    match error {
+        CallError::Status { text, .. } => serde_json::from_str(text).ok(),
+        _ => None,
+    }
 }
 
 fn words(refusal: &Option<Refusal>, error: &CallError) -> String {

@@ -10,6 +10,7 @@ use stead_schemas::record::Mark;
 use tokio::time::{Instant, sleep};
 
 use super::core::Core;
+use crate::act;
 use crate::epoch::{next_epoch, start_id};
 use crate::site::SiteWorld;
 use crate::site::changes::Happened;
@@ -46,6 +47,12 @@ pub async fn run(core: Arc<Core>) {
     if core.authority.claim(epoch.clone()) {
         let text = format!("writes under epoch {epoch}");
         core.journal(None, vec![Happened::new(JournalKind::Reconciler, "", text)]);
+        for site in core.sites() {
+            let servers: Vec<_> = site.world().observed.servers.keys().cloned().collect();
+            for server in servers {
+                act::claim(&core, &site, &server);
+            }
+        }
         core.wake_all();
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::core::{Core, InForce, Retire};
 use crate::observe::agent::Agent;
+use crate::site::changes::Told;
 use crate::site::{Site, task};
 use crate::store::{ServerMemory, SiteMemory, Write};
 
@@ -24,6 +25,7 @@ pub struct Fleet {
     core: Arc<Core>,
     remembered: BTreeMap<SiteCode, SiteMemory>,
     reports: BTreeMap<ServerName, ServerMemory>,
+    told: BTreeMap<SiteCode, Told>,
     crews: BTreeMap<SiteCode, Crew>,
     applied: Option<Arc<InForce>>,
 }
@@ -53,11 +55,13 @@ impl Fleet {
         core: Arc<Core>,
         remembered: BTreeMap<SiteCode, SiteMemory>,
         reports: BTreeMap<ServerName, ServerMemory>,
+        told: BTreeMap<SiteCode, Told>,
     ) -> Self {
         Self {
             core,
             remembered,
             reports,
+            told,
             crews: BTreeMap::new(),
             applied: None,
         }
@@ -167,7 +171,9 @@ impl Fleet {
             return Arc::clone(&crew.site);
         }
         let memory = self.remembered.remove(code).unwrap_or_default();
-        let site = Arc::new(Site::new(code.clone(), memory, self.core.clock.now()));
+        let told = self.told.remove(code).unwrap_or_default();
+        let now = self.core.clock.now();
+        let site = Arc::new(Site::new(code.clone(), memory, told, now));
         self.core.place_site(code, Some(Arc::clone(&site)));
         let task = tokio::spawn(task::run(Arc::clone(&self.core), Arc::clone(&site)));
         let crew = Crew {

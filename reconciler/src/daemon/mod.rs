@@ -138,7 +138,12 @@ impl Daemon {
         let (stop, stopped) = watch::channel(false);
         let mut listeners = Listeners::new(stopped);
         let addresses = listen(&core, &git, &server_tls, &mut listeners).await?;
-        let fleet = Fleet::new(Arc::clone(&core), remembered.sites, remembered.servers);
+        let fleet = Fleet::new(
+            Arc::clone(&core),
+            remembered.sites,
+            remembered.servers,
+            remembered.open_holds,
+        );
         let mut tasks = JoinSet::new();
         tasks.spawn(fleet.run(retiring));
         tasks.spawn(crate::admission::run(Arc::clone(&core)));

@@ -17,6 +17,7 @@ use stead_wire::peer::{CallError, Peer};
 use tokio::time::{sleep, timeout};
 
 use super::judge::{Round, WITNESSES, order_of_witnesses};
+use crate::act;
 use crate::act::backoff::{Bounds, random};
 use crate::commands::chain;
 use crate::daemon::core::Core;
@@ -169,6 +170,7 @@ impl Agent {
         if lost {
             self.returned();
         }
+        act::claim(&self.core, &self.site, &self.server);
         if changed || judged {
             self.site.wake();
         }

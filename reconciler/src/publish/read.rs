@@ -96,7 +96,7 @@ async fn read(core: &Core, live: &Live, index: usize, codes: &[SiteCode]) {
             .collect();
         begin = end;
         let mut world = site.world();
-        let changed = take_in(core, &mut world, live, index, part);
+        let changed = take_in(core, &mut world, live, index, part, false);
         drop(world);
         if changed {
             site.wake();
@@ -104,13 +104,15 @@ async fn read(core: &Core, live: &Live, index: usize, codes: &[SiteCode]) {
     }
 }
 
-/// Takes answers of one server in; true where one is another than before.
+/// Takes answers of one server in; true where one is another than before. `ours`: it is another
+/// because we wrote it, which the journal tells as the step.
 pub(super) fn take_in(
     core: &Core,
     world: &mut SiteWorld,
     live: &Live,
     index: usize,
     answers: BTreeMap<RecordKey, Result<Served, Unreadable>>,
+    ours: bool,
 ) -> bool {
     let now = core.clock.now();
     let mut changed = false;
@@ -133,6 +135,7 @@ pub(super) fn take_in(
         let was_asked = slot.served.is_some() || slot.cause.is_some();
         let differs = slot.served != served;
         if index == 0
+            && !ours
             && let (Some(before), Some(after)) = (&slot.served, &served)
             && before.set != after.set
         {

@@ -65,7 +65,7 @@ async fn change(
     for (index, verified) in seen.into_iter().enumerate() {
         let answer = answer_of(verified, &expected);
         let one = BTreeMap::from([(change.key.clone(), answer)]);
-        read::take_in(core, &mut world, live, index, one);
+        read::take_in(core, &mut world, live, index, one, true);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! bounded by how often it changes, which `Chatter` bounds again for agents that make it up.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use stead_schemas::api::JournalKind;
 use stead_schemas::names::{GroupName, InstanceName, ServerName, SiteCode};
@@ -41,31 +42,39 @@ impl Happened {
     }
 }
 
-/// Holds that began and ended between two plans.
+/// Holds that were told to have begun and not to have ended, by id: what each is about, and its
+/// words then.
+pub type Told = BTreeMap<String, (String, String)>;
+
+/// Holds that began and ended since; what was told is brought up to date.
 #[must_use]
-pub fn of_holds(before: &[Hold], after: &[Hold]) -> Vec<Happened> {
-    let by_id = |holds: &[Hold]| -> BTreeMap<String, Hold> {
-        holds.iter().map(|hold| (hold.id(), hold.clone())).collect()
-    };
-    let (old, new) = (by_id(before), by_id(after));
-    let began = new
-        .iter()
-        .filter(|(id, _)| !old.contains_key(*id))
-        .map(|(id, hold)| held(JournalKind::Held, id, hold, hold.reason.to_string()));
-    let ended = old
-        .iter()
-        .filter(|(id, _)| !new.contains_key(*id))
-        .map(|(id, hold)| {
-            let text = format!("no longer: {}", hold.reason);
-            held(JournalKind::Released, id, hold, text)
-        });
-    began.chain(ended).collect()
+pub fn of_holds(told: &mut Told, holds: &[Hold]) -> Vec<Happened> {
+    let now: BTreeMap<String, &Hold> = holds.iter().map(|hold| (hold.id(), hold)).collect();
+    let mut happened = Vec::new();
+    told.retain(|id, (about, text)| {
+        let stays = now.contains_key(id);
+        if !stays {
+            let text = format!("no longer: {text}");
+            happened.push(held(JournalKind::Released, id, about.clone(), text));
+        }
+        stays
+    });
+    for (id, hold) in now {
+        let text = hold.reason.to_string();
+        if let Entry::Vacant(place) = told.entry(id) {
+            let about = hold.about.clone();
+            let entry = held(JournalKind::Held, place.key(), about.clone(), text.clone());
+            happened.push(entry);
+            place.insert((about, text));
+        }
+    }
+    happened
 }
 
-fn held(kind: JournalKind, id: &str, hold: &Hold, text: String) -> Happened {
+fn held(kind: JournalKind, id: &str, about: String, text: String) -> Happened {
     Happened {
         kind,
-        about: hold.about.clone(),
+        about,
         text,
         hold: Some(id.to_owned()),
     }
@@ -104,6 +113,8 @@ pub fn of_contact(
     }
     let text = match after {
         Contact::Connecting => return None,
+        // Every start begins so; a first report ever is told by whoever takes it in.
+        Contact::Heard if matches!(before, Some(Contact::Connecting)) => return None,
         // A moment's quiet is no event; what comes of it is.
         Contact::Unsure { .. } => "not heard; nobody confirms that it is gone",
         Contact::CutOff { .. } => "cut off from this reconciler; other agents reach it",
@@ -285,13 +296,18 @@ mod tests {
         };
         let one = hold(HoldReason::ReconcilerSuspect);
         let two = hold(HoldReason::Protected);
-        let told = of_holds(std::slice::from_ref(&one), &[one.clone(), two.clone()]);
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].kind, JournalKind::Held);
-        assert_eq!(told[0].hold, Some(two.id()));
-        let told = of_holds(&[one, two.clone()], &[two]);
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].kind, JournalKind::Released);
+        let mut told = Told::new();
+        assert_eq!(of_holds(&mut told, std::slice::from_ref(&one)).len(), 1);
+        let began = of_holds(&mut told, &[one.clone(), two.clone()]);
+        assert_eq!(began.len(), 1);
+        assert_eq!(began[0].kind, JournalKind::Held);
+        assert_eq!(began[0].hold, Some(two.id()));
+        // A restart: the store still knows what was told, and nothing is told again.
+        let mut told = told.clone();
+        assert!(of_holds(&mut told, &[one, two.clone()]).is_empty());
+        let ended = of_holds(&mut told, &[two]);
+        assert_eq!(ended.len(), 1);
+        assert_eq!(ended[0].kind, JournalKind::Released);
     }
 
     #[test]

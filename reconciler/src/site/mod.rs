@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use stead_schemas::api::JournalKind;
 use stead_schemas::desired::SiteDesired;
 use stead_schemas::generation::Generation;
 use stead_schemas::names::{GroupName, ServerName, SiteCode};
@@ -99,6 +100,10 @@ pub struct SiteWorld {
     pub site_type: Option<SiteType>,
     /// Rises with everything that is seen: whether a plan is still of this world.
     pub version: u64,
+    /// Holds that the journal knows to be open.
+    pub told: changes::Told,
+    /// Agents that are being told our epoch.
+    pub claiming: BTreeSet<ServerName>,
     shown: Option<shown::Shown>,
     chatter: BTreeMap<ServerName, Chatter>,
     happened: Vec<Happened>,
@@ -116,7 +121,7 @@ pub enum Sending {
 impl Site {
     /// A site as remembered; nothing is seen of it yet.
     #[must_use]
-    pub fn new(code: SiteCode, memory: SiteMemory, now: WallMs) -> Self {
+    pub fn new(code: SiteCode, memory: SiteMemory, told: changes::Told, now: WallMs) -> Self {
         let mut world = SiteWorld {
             desired: None,
             observed: SiteObserved::default(),
@@ -135,6 +140,8 @@ impl Site {
             peers: BTreeMap::new(),
             site_type: memory.site_type,
             version: 0,
+            told,
+            claiming: BTreeSet::new(),
             shown: None,
             chatter: BTreeMap::new(),
             happened: Vec::new(),
@@ -213,7 +220,11 @@ impl SiteWorld {
         let Some(server) = self.observed.servers.get_mut(&name) else {
             return false;
         };
-        server.heard_at = Some(now);
+        if server.heard_at.replace(now).is_none() {
+            let about = format!("{code}/{name}");
+            let joined = Happened::new(JournalKind::Contact, about, "heard for the first time");
+            self.happened.push(joined);
+        }
         let before = server.report.replace(report);
         let after = server.report.as_ref();
         let same = matches!((&before, after), (Some(a), Some(b)) if is_same(a, b));

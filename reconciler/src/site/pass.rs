@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stead_plan::{Context, Permits, Policy, lint, plan_site, recorded_after, summarise};
+use stead_schemas::api::WriterState;
 use stead_schemas::generation::Generation;
 use stead_schemas::names::{InstanceName, SecretName, ServerName, SiteCode};
 use stead_schemas::observed::Contact;
@@ -147,10 +148,14 @@ pub(super) fn adopt(world: &mut SiteWorld, context: &Context, mut plan: SitePlan
     world.bug = bug;
     hold_without_secrets(core, &context.site, &mut plan);
     let before = world.plan.take();
-    let old: &[Hold] = before.as_ref().map_or(&[], |plan| &plan.holds);
-    let told = changes::of_holds(old, &plan.holds);
-    let way = changes::of_plan(before.as_deref(), &plan);
-    world.tell(told.into_iter().chain(way));
+    // What is not known in the first second is no event.
+    if core.authority.state() != WriterState::Starting {
+        let mut told = std::mem::take(&mut world.told);
+        let holds = changes::of_holds(&mut told, &plan.holds);
+        world.told = told;
+        let way = changes::of_plan(before.as_deref(), &plan);
+        world.tell(holds.into_iter().chain(way));
+    }
     world.plan = Some(Arc::new(plan));
 }
 

@@ -117,6 +117,8 @@ pub struct Remembered {
     pub suspensions: BTreeMap<String, SuspensionView>,
     /// Servers confirmed lost.
     pub lost: BTreeMap<ServerName, LostMemory>,
+    /// Holds whose end was not journalled, by site and id: what each is about, and its words.
+    pub open_holds: BTreeMap<SiteCode, BTreeMap<String, (String, String)>>,
     /// Rows that could not be read and were left out.
     pub unreadable: Vec<String>,
 }
@@ -257,6 +259,25 @@ pub(super) fn remembered(connection: &Connection) -> Result<Remembered, StoreErr
         let (kind, name, body): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if take(&mut found, &kind, &name, &body).is_none() {
             found.unreadable.push(format!("{kind} {name}"));
+        }
+    }
+    found.open_holds = open_holds(connection)?;
+    Ok(found)
+}
+
+type OpenHolds = BTreeMap<SiteCode, BTreeMap<String, (String, String)>>;
+
+fn open_holds(connection: &Connection) -> Result<OpenHolds, StoreError> {
+    let mut found = OpenHolds::new();
+    let mut statement =
+        connection.prepare("SELECT site, hold, about, text FROM journal WHERE open = 1")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (site, hold): (Option<String>, Option<String>) = (row.get(0)?, row.get(1)?);
+        let site = site.and_then(|code| code.parse().ok());
+        if let (Some(site), Some(hold)) = (site, hold) {
+            let words = (row.get(2)?, row.get(3)?);
+            found.entry(site).or_default().insert(hold, words);
         }
     }
     Ok(found)
