@@ -48,11 +48,14 @@ pub(crate) fn claim(core: &Arc<Core>, site: &Arc<Site>, server: &ServerName) {
     let peer = {
         let mut world = site.world();
         let seen = world.observed.servers.get(server);
-        let known = seen
-            .and_then(|seen| seen.report.as_ref()?.highest_epoch.as_ref())
-            .is_some_and(|known| *known >= epoch);
-        let peer = world.peers.get(server).cloned();
-        let (false, Some(peer)) = (known, peer) else {
+        let known = seen.and_then(|seen| seen.report.as_ref()?.highest_epoch.clone());
+        if let Some(known) = known.filter(|known| *known >= epoch) {
+            drop(world);
+            // It may have been told while we were choosing ours. A lie was noted when it was told.
+            core.meet(&known).ok();
+            return;
+        }
+        let Some(peer) = world.peers.get(server).cloned() else {
             return;
         };
         if core.authority.state() != WriterState::Writing || !world.claiming.insert(server.clone())

@@ -191,12 +191,11 @@ fn needs(core: &Core) -> Vec<Need> {
     if let Some(problem) = source.problem {
         add(format!("the git source: {problem}"), None);
     }
-    match (&source.head, &source.in_force) {
-        (Some(head), in_force) if in_force.as_ref() != Some(head) => add(
-            format!("{} is the newest commit and is not in force", short(head)),
-            Some("stead list revisions"),
-        ),
-        _ => {}
+    if let Some((revision, note)) = core.refusal() {
+        add(
+            format!("{} is not in force: {note}", short(&revision)),
+            Some("repair it and commit again; meanwhile the revision before it is kept"),
+        );
     }
     if let Some(problem) = core.publisher.problem() {
         add(problem, None);

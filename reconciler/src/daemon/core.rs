@@ -85,6 +85,7 @@ pub struct Core {
     lost: RwLock<BTreeMap<ServerName, LostMemory>>,
     own: Mutex<OwnMemory>,
     source: watch::Sender<SourceView>,
+    refusal: RwLock<Option<(String, String)>>,
 }
 
 /// What a core is made of.
@@ -136,6 +137,7 @@ impl Core {
             lost: RwLock::new(parts.lost),
             own: Mutex::new(parts.own),
             source: watch::Sender::new(source),
+            refusal: RwLock::new(None),
             store: parts.store,
             tls: parts.tls,
             config: parts.config,
@@ -282,6 +284,20 @@ impl Core {
     #[must_use]
     pub fn source(&self) -> SourceView {
         self.source.borrow().clone()
+    }
+
+    /// The newest commit, where it can't come into force, and why not.
+    #[must_use]
+    pub fn refusal(&self) -> Option<(String, String)> {
+        self.refusal
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The newest commit is refused, or (none) is not.
+    pub fn set_refusal(&self, refusal: Option<(String, String)>) {
+        *self.refusal.write().unwrap_or_else(PoisonError::into_inner) = refusal;
     }
 
     /// Something about the git source is new.

@@ -158,6 +158,7 @@ fn accept(core: &Core, mirror: &Mirror, commit: CommitInfo, desired: HierarchyDe
     let note = format!("{sites} {}", if sites == 1 { "site" } else { "sites" });
     let view = view_of(&commit, RevisionState::InForce, note.clone());
     core.store.write(Write::Revision(view));
+    core.set_refusal(None);
     core.metrics.revision(true);
     core.set_source(|view| view.in_force = Some(revision.clone()));
     let text = format!(
@@ -185,6 +186,7 @@ fn refuse(core: &Core, commit: CommitInfo, note: String) {
     let revision = commit.id.to_string();
     let about = format!("rev:{revision}");
     let text = format!("{} by {} refused: {note}", short(&revision), commit.author);
+    core.set_refusal(Some((revision, note.clone())));
     core.store.write(Write::Revision(view_of(
         &commit,
         RevisionState::Refused,
