@@ -141,11 +141,13 @@ fn keep<'a>(world: &World<'a>, group: &'a GroupDesired, holders: &[&'a ServerNam
             placed.targets.push(server.name);
         }
     }
+    let mut crowd = Crowd::of(world, rule.spread, &placed.targets);
     while placed.targets.len() > rule.wanted {
         let worst = (0..placed.targets.len())
-            .min_by_key(|index| usefulness(world, group, &rule, &placed.targets, *index))
+            .min_by_key(|index| usefulness(world, group, &crowd, placed.targets[*index]))
             .expect("longer than wanted, so not empty");
-        placed.targets.remove(worst);
+        let gone = placed.targets.remove(worst);
+        crowd.change(world, gone, |count| count - 1);
     }
     placed
 }
@@ -193,61 +195,65 @@ type Usefulness<'a> = (bool, bool, Reverse<Vec<u32>>, Reverse<&'a ServerName>);
 fn usefulness<'a>(
     world: &World<'a>,
     group: &GroupDesired,
-    rule: &ByCount<'_>,
-    targets: &[&'a ServerName],
-    index: usize,
+    crowd: &Crowd<'a>,
+    name: &'a ServerName,
 ) -> Usefulness<'a> {
-    let server = &world.servers[targets[index]];
-    let others = targets.iter().enumerate().filter(|(i, _)| *i != index);
-    let crowd = if rule.spread {
-        Crowds::of(world, others.map(|(_, s)| *s)).around(zone_of(server))
-    } else {
-        Vec::new()
-    };
+    let server = &world.servers[name];
     let placed = world.context.recorded.placed.get(&group.name);
     (
         server.well(&group.name) != Well::Sick,
-        placed.is_none_or(|placed| placed.contains(server.name)),
-        Reverse(crowd),
-        Reverse(server.name),
+        placed.is_none_or(|placed| placed.contains(name)),
+        Reverse(crowd.around(server)),
+        Reverse(name),
     )
 }
 
-/// How many servers are in each zone and in all that lies below it. Those without a zone share one.
-#[derive(Debug, Default)]
-struct Crowds<'a>(BTreeMap<&'a str, u32>);
+/// How many instances there are in each zone and in all zones around it; nothing where the group
+/// is not spread. Servers without a zone share one.
+struct Crowd<'a> {
+    spread: bool,
+    counts: BTreeMap<&'a str, u32>,
+}
 
-impl<'a> Crowds<'a> {
-    fn of(world: &World<'a>, servers: impl Iterator<Item = &'a ServerName>) -> Self {
-        let mut crowds = Self::default();
-        for server in servers {
-            crowds.add(zone_of(&world.servers[server]));
+impl<'a> Crowd<'a> {
+    fn of(world: &World<'a>, spread: bool, targets: &[&'a ServerName]) -> Self {
+        let mut crowd = Self {
+            spread,
+            counts: BTreeMap::new(),
+        };
+        for target in targets {
+            crowd.change(world, target, |count| count + 1);
         }
-        crowds
+        crowd
     }
 
-    fn add(&mut self, zone: &'a str) {
-        for part in prefixes(zone) {
-            *self.0.entry(part).or_default() += 1;
+    fn change(&mut self, world: &World<'a>, server: &ServerName, change: fn(u32) -> u32) {
+        if self.spread {
+            for zone in zones(&world.servers[server]) {
+                let count = self.counts.entry(zone).or_default();
+                *count = change(*count);
+            }
         }
     }
 
-    /// How many share the zone's first part, first two parts, and so on.
-    fn around(&self, zone: &str) -> Vec<u32> {
-        let count = |part| self.0.get(part).copied().unwrap_or(0);
-        prefixes(zone).map(count).collect()
+    /// In a server's zones, the widest first.
+    fn around(&self, server: &Server<'a>) -> Vec<u32> {
+        if !self.spread {
+            return Vec::new();
+        }
+        let count = |zone: &str| self.counts.get(zone).copied().unwrap_or(0);
+        zones(server).map(count).collect()
     }
 }
 
-/// `a`, `a/b`, `a/b/c` of `a/b/c`.
-fn prefixes(zone: &str) -> impl Iterator<Item = &str> {
-    let ends = zone.match_indices('/').map(|(at, _)| at);
-    ends.chain([zone.len()]).map(|end| &zone[..end])
-}
-
-fn zone_of<'a>(server: &Server<'a>) -> &'a str {
-    let zone = server.declared.and_then(|d| d.zone.as_ref());
-    zone.map_or("", ZonePath::as_str)
+/// `seattle`, `seattle/room-1`, `seattle/room-1/rack-3`.
+fn zones<'a>(server: &Server<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
+    let zone = server.declared.and_then(|declared| declared.zone.as_ref());
+    let path = zone.map_or("", ZonePath::as_str);
+    path.match_indices('/')
+        .map(|(end, _)| end)
+        .chain([path.len()])
+        .map(move |end| &path[..end])
 }
 
 /// Places what is missing on the best servers that are heard.
@@ -265,32 +271,33 @@ fn fill<'a>(
         placed.targets.sort();
         return;
     }
-    let taken: BTreeSet<&ServerName> = placed.targets.iter().copied().collect();
-    let mut free: Vec<&Server<'a>> = world.servers.values().collect();
-    free.retain(|server| {
-        server.is_heard()
-            && server.suspended.is_none()
-            && server.declared.is_some_and(|d| matches(d, rule.among))
-            && !taken.contains(server.name)
-    });
-    let mut crowds = Crowds::of(world, placed.targets.iter().copied());
+    let mut crowd = Crowd::of(world, rule.spread, &placed.targets);
+    let mut free: BTreeMap<&ServerName, &Server<'a>> = world
+        .servers
+        .iter()
+        .filter(|(_, server)| {
+            server.is_heard()
+                && server.suspended.is_none()
+                && server.declared.is_some_and(|d| matches(d, rule.among))
+        })
+        .map(|(name, server)| (*name, server))
+        .collect();
+    for target in &placed.targets {
+        free.remove(target);
+    }
     while placed.targets.len() < rule.wanted {
-        let best = (0..free.len()).min_by_key(|index| {
-            let server = free[*index];
-            let crowd = if rule.spread {
-                crowds.around(zone_of(server))
-            } else {
-                Vec::new()
-            };
-            let busy = load.get(server.name).copied().unwrap_or(0);
-            (crowd, busy, server.name)
-        });
-        let Some(best) = best.map(|index| free.swap_remove(index)) else {
+        let burden = |name: &ServerName| load.get(name).copied().unwrap_or(0);
+        let best = free
+            .iter()
+            .min_by_key(|(name, server)| (crowd.around(server), burden(name), **name))
+            .map(|(name, _)| *name);
+        let Some(best) = best else {
             break;
         };
-        placed.targets.push(best.name);
-        crowds.add(zone_of(best));
-        *load.entry(best.name).or_default() += 1;
+        free.remove(best);
+        placed.targets.push(best);
+        crowd.change(world, best, |count| count + 1);
+        *load.entry(best).or_default() += 1;
     }
     note_shortage(world, group, &rule, placed);
     placed.targets.sort();

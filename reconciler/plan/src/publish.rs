@@ -90,18 +90,25 @@ impl<'a> Board<'a> {
 
     /// What the first server, which takes updates, serves.
     pub(crate) fn first_set(&self, key: &RecordKey) -> Option<&'a RecordSet> {
-        let first = self.observed(key)?.servers.first()?;
-        first.served.as_ref()?.set.as_ref()
+        first_set(self.observed(key))
     }
 
     /// Whose the key is, by the first server's answer.
     pub(crate) fn standing(&self, key: &RecordKey) -> Standing {
-        let Some(observed) = self.observed(key) else {
+        self.standing_of(self.observed(key))
+    }
+
+    pub(crate) fn served(&self, key: &RecordKey, data: &RecordData) -> ServedWhere {
+        served(self.observed(key), data)
+    }
+
+    pub(crate) fn standing_of(&self, record: Option<&RecordObserved>) -> Standing {
+        let Some(record) = record else {
             return Standing::Unknown;
         };
-        let served = observed.servers.first().and_then(|s| s.served.as_ref());
+        let served = record.servers.first().and_then(|s| s.served.as_ref());
         match served {
-            _ if observed.contested => Standing::Contested,
+            _ if record.contested => Standing::Contested,
             None => Standing::Unknown,
             Some(served) => match (&served.mark, &served.set) {
                 (Some(mark), _) if mark.starts_with(&self.mark) => Standing::Ours,
@@ -109,33 +116,6 @@ impl<'a> Board<'a> {
                 _ => Standing::Foreign,
             },
         }
-    }
-
-    pub(crate) fn served(&self, key: &RecordKey, data: &RecordData) -> ServedWhere {
-        let Some(observed) = self.observed(key) else {
-            return ServedWhere {
-                first: false,
-                any: true,
-                all: false,
-            };
-        };
-        let mut at = ServedWhere {
-            first: false,
-            any: false,
-            all: !observed.servers.is_empty(),
-        };
-        for (index, server) in observed.servers.iter().enumerate() {
-            let has = server.served.as_ref().map(|served| {
-                served
-                    .set
-                    .as_ref()
-                    .is_some_and(|set| set.values.contains(data))
-            });
-            at.first |= index == 0 && has == Some(true);
-            at.any |= has != Some(false);
-            at.all &= has == Some(true);
-        }
-        at
     }
 
     /// The records by which a member is, or will be, found.
@@ -203,8 +183,9 @@ impl<'a> Board<'a> {
         next: Option<RecordData>,
         former: Option<RecordData>,
     ) -> Entry {
-        let served = self.served(&key, &data);
-        let standing = self.standing(&key);
+        let record = self.observed(&key);
+        let served = served(record, &data);
+        let standing = self.standing_of(record);
         Entry {
             key,
             data,
@@ -214,6 +195,35 @@ impl<'a> Board<'a> {
             standing,
         }
     }
+}
+
+pub(crate) fn first_set(record: Option<&RecordObserved>) -> Option<&RecordSet> {
+    record?.servers.first()?.served.as_ref()?.set.as_ref()
+}
+
+fn served(record: Option<&RecordObserved>, data: &RecordData) -> ServedWhere {
+    let Some(record) = record else {
+        return ServedWhere {
+            first: false,
+            any: true,
+            all: false,
+        };
+    };
+    let mut at = ServedWhere {
+        first: false,
+        any: false,
+        all: !record.servers.is_empty(),
+    };
+    for (index, server) in record.servers.iter().enumerate() {
+        let has = server.served.as_ref().map(|served| {
+            let set = served.set.as_ref();
+            set.is_some_and(|set| set.values.contains(data))
+        });
+        at.first |= index == 0 && has == Some(true);
+        at.any |= has != Some(false);
+        at.all &= has == Some(true);
+    }
+    at
 }
 
 /// Whether a group's instances are found by records. Of one that is gone from git the records say.

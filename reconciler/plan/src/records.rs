@@ -15,16 +15,12 @@ use stead_schemas::record::{Mark, RecordData, RecordKey, RecordSet, RecordType};
 use crate::members::{Group, Member, Now};
 use crate::publish::{Board, Entry, Standing, address_data, server_key, server_name, ttl_s};
 use crate::road::{Draft, publish_id, publish_key_id, withdraw_id};
-use crate::server_names;
+use crate::server_names::ServerNames;
 use crate::updates::runs_as_assigned;
 use crate::world::World;
 
-/// The writes of a plan, and every key that was looked at.
-#[derive(Default)]
-pub(crate) struct Writes {
-    pub(crate) planned: BTreeMap<RecordKey, PlannedRecord>,
-    pub(crate) known: BTreeSet<RecordKey>,
-}
+/// The writes of a plan.
+pub(crate) type Writes = BTreeMap<RecordKey, PlannedRecord>;
 
 /// One value of a key and whose it is.
 pub(crate) struct Part<'g, 'a> {
@@ -40,11 +36,11 @@ pub(crate) fn plan_records<'a>(
     board: &Board<'a>,
     groups: &[Group<'a>],
     draft: &mut Draft,
-) -> BTreeMap<RecordKey, PlannedRecord> {
+) -> Writes {
     let Some(dns) = board.dns else {
-        return BTreeMap::new();
+        return Writes::new();
     };
-    let mut writes = Writes::default();
+    let mut writes = Writes::new();
     let mut parts: BTreeMap<&RecordKey, Vec<Part<'_, 'a>>> = BTreeMap::new();
     for group in groups {
         for member in &group.members {
@@ -59,13 +55,13 @@ pub(crate) fn plan_records<'a>(
             }
         }
     }
-    server_names::publish(world, board, dns, groups, &mut writes, draft);
+    let mut names = ServerNames::new(groups);
+    names.publish(world, board, dns, &mut writes, draft);
     for (key, parts) in &parts {
-        writes.known.insert((*key).clone());
         plan_key(world, board, dns, key, parts, &mut writes, draft);
     }
-    server_names::withdraw(world, board, dns, groups, &parts, &mut writes, draft);
-    writes.planned
+    names.withdraw(world, board, dns, &parts, &mut writes, draft);
+    writes
 }
 
 /// Whether a value should be served now; published only once its process runs as assigned and,
@@ -109,11 +105,13 @@ fn plan_key(
         return;
     }
     let served = board.first_set(key);
+    let ttl_s = ttl_s(key, world.code, dns);
+    if is_in_step(parts, served, ttl_s) {
+        later_steps(world, board, dns, key, parts, served, draft);
+        return;
+    }
     let (values, keep) = wanted_values(world, board, key, parts, served);
-    let want = (!values.is_empty()).then(|| RecordSet {
-        ttl_s: ttl_s(key, world.code, dns),
-        values,
-    });
+    let want = (!values.is_empty()).then_some(RecordSet { ttl_s, values });
     if want.as_ref() != served && (want.is_some() || !keep) {
         let mut steps = Vec::new();
         ready_steps(world, key, parts, want.as_ref(), served, &mut steps, draft);
@@ -121,6 +119,23 @@ fn plan_key(
     }
     let after = want.as_ref().or_else(|| served.filter(|_| keep));
     later_steps(world, board, dns, key, parts, after, draft);
+}
+
+/// Whether every value of a set is one that stays, and the other way round; the usual case, told
+/// without making the set.
+fn is_in_step(parts: &[Part<'_, '_>], served: Option<&RecordSet>, ttl_s: u32) -> bool {
+    let Some(served) = served.filter(|served| served.ttl_s == ttl_s) else {
+        return false;
+    };
+    let all = parts
+        .iter()
+        .all(|part| part.now == Now::In && part.entry.served.first && part.entry.former.is_none());
+    // Of one group no two instances have the same value.
+    let one_group = match (parts.first(), parts.last()) {
+        (Some(first), Some(last)) => first.group.name == last.group.name,
+        _ => false,
+    };
+    all && one_group && served.values.len() == parts.len()
 }
 
 fn wants_any(parts: &[Part<'_, '_>]) -> bool {
@@ -456,7 +471,7 @@ pub(crate) fn write(
         expect_mark: mark,
         steps,
     };
-    writes.planned.insert(key.clone(), planned);
+    writes.insert(key.clone(), planned);
 }
 
 /// The steps that take SRV values with this target out, to wait for.

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stead_schemas::desired::DnsDesired;
+use stead_schemas::desired::{DnsDesired, ServerDesired};
 use stead_schemas::names::{ServerName, address_type};
+use stead_schemas::observed::RecordObserved;
 use stead_schemas::plan::{Action, HoldReason, StepId, Wait};
 use stead_schemas::record::{RecordKey, RecordSet, RecordType};
 
 use crate::members::Group;
-use crate::publish::{Board, Standing, address_data, server_key, srv_targets, ttl_s};
+use crate::publish::{Board, Standing, address_data, first_set, server_key, srv_targets};
 use crate::records::{Part, Writes, may_write, push, target_withdrawals, write};
 use crate::road::{Draft, publish_key_id, remove_id, update_id, withdraw_key_id};
 use crate::world::{Seen, Server, World};
@@ -29,72 +30,163 @@ struct Use {
     readdressed: Vec<StepId>,
 }
 
-/// Publishes the names of servers that need one.
-pub(crate) fn publish<'a>(
-    world: &World<'a>,
-    board: &Board<'a>,
-    dns: &DnsDesired,
-    groups: &[Group<'a>],
+/// Publishes the names of servers that need one, and withdraws what is marked as ours and not
+/// wanted: names of servers that have nothing left, and records of what is gone.
+pub(crate) struct ServerNames<'a> {
+    uses: BTreeMap<&'a ServerName, Use>,
+    /// Keys that stay.
+    wanted: BTreeSet<RecordKey>,
+}
+
+impl<'a> ServerNames<'a> {
+    pub(crate) fn new(groups: &[Group<'a>]) -> Self {
+        Self {
+            uses: uses(groups),
+            wanted: BTreeSet::new(),
+        }
+    }
+
+    /// Drafts what is to be published; before the records that refer to it.
+    pub(crate) fn publish(
+        &mut self,
+        world: &World<'a>,
+        board: &Board<'a>,
+        dns: &DnsDesired,
+        writes: &mut Writes,
+        draft: &mut Draft,
+    ) {
+        let ttl_s = dns.ttl.as_secs_ceil();
+        for server in world.servers.values() {
+            let (Some(declared), Some(needed)) = (server.declared, self.uses.get(server.name))
+            else {
+                continue;
+            };
+            if !needed.wanted {
+                continue;
+            }
+            let key = server_key(server.name, address_type(declared.address), dns);
+            let record = board.observed(&key);
+            let served = first_set(record);
+            let data = address_data(declared.address);
+            let serves = served.is_some_and(|set| {
+                set.ttl_s == ttl_s && set.values.len() == 1 && set.values.contains(&data)
+            });
+            let in_step = serves && board.standing_of(record) == Standing::Ours;
+            if !in_step && (server.is_heard() || served.is_some()) {
+                let want = RecordSet {
+                    ttl_s,
+                    values: BTreeSet::from([data]),
+                };
+                publish_one(world, board, &key, want, declared, needed, writes, draft);
+            }
+            self.wanted.insert(key);
+        }
+    }
+
+    /// Drafts what is to be withdrawn; after the records that refer to it.
+    pub(crate) fn withdraw(
+        &self,
+        world: &World<'a>,
+        board: &Board<'a>,
+        dns: &DnsDesired,
+        parts: &BTreeMap<&RecordKey, Vec<Part<'_, 'a>>>,
+        writes: &mut Writes,
+        draft: &mut Draft,
+    ) {
+        let unwanted = |(key, record): &(&RecordKey, &RecordObserved)| {
+            !self.wanted.contains(*key)
+                && !parts.contains_key(*key)
+                && board.standing_of(Some(record)) == Standing::Ours
+        };
+        let mut rest = world.observed.records.iter().filter(unwanted).peekable();
+        if rest.peek().is_none() {
+            return;
+        }
+        let names = server_keys(world, dns);
+        let targets = srv_targets(world.observed);
+        let frozen = frozen_labels(world, dns);
+        for (key, _) in rest.filter(|(key, _)| !frozen.contains(&key.name)) {
+            let server = names.get(key).copied();
+            let needed = server.and_then(|server| self.uses.get(server.name));
+            let held =
+                needed.is_some_and(|needed| needed.present) || targets.contains(key.name.as_str());
+            let mut waits = Vec::new();
+            if held {
+                waits = withdraw_waits(world, key, server, needed, parts, dns, draft);
+                if waits.is_empty() {
+                    continue;
+                }
+            } else if in_doubt(world, server, key, draft) {
+                continue;
+            }
+            take_away(world, board, key, waits, writes, draft);
+        }
+    }
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one record and where its step goes"
+)]
+fn publish_one(
+    world: &World<'_>,
+    board: &Board<'_>,
+    key: &RecordKey,
+    want: RecordSet,
+    declared: &ServerDesired,
+    needed: &Use,
     writes: &mut Writes,
     draft: &mut Draft,
 ) {
-    let uses = uses(groups);
-    for server in world.servers.values() {
-        let (Some(declared), Some(needed)) = (server.declared, uses.get(server.name)) else {
-            continue;
-        };
-        let key = server_key(server.name, address_type(declared.address), dns);
-        let served = board.first_set(&key);
-        let joined = server.is_heard() || served.is_some();
-        if needed.wanted || needed.present {
-            writes.known.insert(key.clone());
-        }
-        if !needed.wanted || !joined || !may_write(board, &key, true, Some(&declared.place), draft)
-        {
-            continue;
-        }
-        let values = BTreeSet::from([address_data(declared.address)]);
-        let want = RecordSet {
-            ttl_s: ttl_s(&key, world.code, dns),
-            values,
-        };
-        if served == Some(&want) {
-            continue;
-        }
-        let waits: Vec<Wait> = match served {
-            Some(served) if served.values != want.values => {
-                needed.readdressed.iter().cloned().map(Wait::Step).collect()
-            }
-            Some(_) | None => Vec::new(),
-        };
-        let id = publish_key_id(&key);
-        let ready = waits.is_empty();
-        let because = format!("{} has role instances", server.name);
-        let action = Action::Publish {
-            record: key.clone(),
-        };
-        push(
-            world,
-            id.clone(),
-            action,
-            waits,
-            None,
-            because,
-            Some(&declared.place),
-            draft,
-        );
-        if ready {
-            write(
-                board,
-                &key,
-                Some(want),
-                vec![id],
-                Some(&declared.place),
-                writes,
-                draft,
-            );
-        }
+    let place = Some(&declared.place);
+    if !may_write(board, key, true, place, draft) {
+        return;
     }
+    let waits: Vec<Wait> = match board.first_set(key) {
+        Some(served) if served.values != want.values => {
+            needed.readdressed.iter().cloned().map(Wait::Step).collect()
+        }
+        Some(_) | None => Vec::new(),
+    };
+    let id = publish_key_id(key);
+    let ready = waits.is_empty();
+    let because = "the server has role instances".to_owned();
+    let action = Action::Publish {
+        record: key.clone(),
+    };
+    push(
+        world,
+        id.clone(),
+        action,
+        waits,
+        None,
+        because,
+        place,
+        draft,
+    );
+    if ready {
+        write(board, key, Some(want), vec![id], place, writes, draft);
+    }
+}
+
+/// What ends the need for a name: its server's last instance, and the SRV values that point to it.
+fn withdraw_waits(
+    world: &World<'_>,
+    key: &RecordKey,
+    server: Option<&Server<'_>>,
+    needed: Option<&Use>,
+    parts: &BTreeMap<&RecordKey, Vec<Part<'_, '_>>>,
+    dns: &DnsDesired,
+    draft: &Draft,
+) -> Vec<Wait> {
+    let removals = needed.into_iter().flat_map(|needed| &needed.removals);
+    let coming = removals.filter(|id| draft.has_step(id));
+    let mut waits: Vec<Wait> = coming.cloned().map(Wait::Step).collect();
+    let name = server.map(|server| server.name);
+    if let Some(name) = name.or_else(|| former(world, key, dns)) {
+        waits.extend(target_withdrawals(parts, name, dns, draft));
+    }
+    waits
 }
 
 fn uses<'a>(groups: &[Group<'a>]) -> BTreeMap<&'a ServerName, Use> {
@@ -123,61 +215,6 @@ fn uses<'a>(groups: &[Group<'a>]) -> BTreeMap<&'a ServerName, Use> {
         }
     }
     uses
-}
-
-/// Withdraws what is marked as ours and not wanted: names of servers that have nothing left, and
-/// records of what is gone.
-pub(crate) fn withdraw<'a>(
-    world: &World<'a>,
-    board: &Board<'a>,
-    dns: &DnsDesired,
-    groups: &[Group<'a>],
-    parts: &BTreeMap<&RecordKey, Vec<Part<'_, 'a>>>,
-    writes: &mut Writes,
-    draft: &mut Draft,
-) {
-    let uses = uses(groups);
-    let names = server_keys(world, dns);
-    let targets = srv_targets(world.observed);
-    let frozen = frozen_labels(world, dns);
-    for key in world.observed.records.keys() {
-        let server = names.get(key).copied();
-        let needed = server.and_then(|server| uses.get(server.name));
-        let kept = needed.is_some_and(|needed| needed.wanted) && writes.known.contains(key);
-        if kept || server.is_none() && writes.known.contains(key) || parts.contains_key(key) {
-            continue;
-        }
-        if board.standing(key) != Standing::Ours || frozen.contains(&key.name) {
-            continue;
-        }
-        let mut waits = Vec::new();
-        let held =
-            needed.is_some_and(|needed| needed.present) || targets.contains(key.name.as_str());
-        if let Some(needed) = needed {
-            let coming = needed.removals.iter().filter(|id| draft.has_step(id));
-            waits.extend(coming.cloned().map(Wait::Step));
-        }
-        let name = server
-            .map(|server| server.name)
-            .or_else(|| former(world, key, dns));
-        if let Some(name) = name {
-            waits.extend(target_withdrawals(parts, name, dns, draft));
-        }
-        if held && waits.is_empty() {
-            continue;
-        }
-        if !held && in_doubt(world, server, key, draft) {
-            continue;
-        }
-        take_away(
-            world,
-            board,
-            key,
-            if held { waits } else { Vec::new() },
-            writes,
-            draft,
-        );
-    }
 }
 
 fn server_keys<'w, 'a>(

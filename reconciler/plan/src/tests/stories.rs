@@ -66,7 +66,7 @@ fn a_management_point_moves() {
         "\
 ~ move  FAB/managementPoint  fab-mp1 -> fab-mp3  install, healthy, publish, withdraw, drain 1m, remove   sites/P01.yaml:29:5
         managementPoint: never fewer than 2 of 2; interruption: none
-+ publish  dns:fab-mp3.cm.example/A  fab-mp3 has role instances   sites/P01.yaml:22:5
++ publish  dns:fab-mp3.cm.example/A  the server has role instances   sites/P01.yaml:22:5
 - withdraw  dns:fab-mp1.cm.example/A  nothing declared wants it
 Plan: 0 to install, 0 to update, 1 to move, 0 to remove, 0 to switch over, 3 records to publish, 3 to withdraw
 "
