@@ -24,7 +24,7 @@ pub(super) struct LogsArgs {
     api: ApiArgs,
 }
 
-pub(super) async fn run(_ui: &Ui, args: LogsArgs) -> CommandResult {
+pub(super) async fn run(ui: &Ui, args: LogsArgs) -> CommandResult {
     let client = args.api.client()?;
     let instance = query_value(&args.instance.to_string());
     let path = format!(
@@ -33,6 +33,10 @@ pub(super) async fn run(_ui: &Ui, args: LogsArgs) -> CommandResult {
     );
     let mut lines = client.lines(&path).await?;
     while let Some(mut line) = lines.next().await? {
+        if ui.out.is_coloured() {
+            // A person's terminal takes no commands from an instance.
+            line.retain(|byte| *byte == b'\t' || !byte.is_ascii_control());
+        }
         line.push(b'\n');
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(&line)?;

@@ -7,6 +7,7 @@ use stead_schemas::time::WallMs;
 
 use super::{CommandResult, Outcome};
 use crate::api_client::{ApiArgs, query_value};
+use crate::output::table::one_line;
 use crate::output::{Format, FormatArg, Palette, Style, Ui, history, when};
 
 /// Tell why a thing is as it is, down to file, line and commit
@@ -35,16 +36,19 @@ fn render(palette: Palette, view: &WhyView, now: WallMs) -> String {
     let mut text = format!(
         "{}  {}\n",
         palette.paint(Style::Head, &view.thing),
-        view.answer
+        one_line(&view.answer)
     );
     for cause in &view.because {
-        text += &format!("  because  {}\n", cause.text);
+        text += &format!("  because  {}\n", one_line(&cause.text));
         let place = cause.place.as_ref().map(ToString::to_string);
         if let Some(place) = place.filter(|place| !cause.text.contains(place)) {
             text += &format!("           {}\n", palette.paint(Style::Note, &place));
         }
         if let Some(commit) = &cause.commit {
-            text += &format!("           {}\n", palette.paint(Style::Note, commit));
+            text += &format!(
+                "           {}\n",
+                palette.paint(Style::Note, &one_line(commit))
+            );
         }
     }
     text + &past(palette, &view.history, now)

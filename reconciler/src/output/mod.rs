@@ -110,3 +110,6 @@ impl Ui {
         self.note(&format!("{} {text}", self.err.paint(Style::Note, "hint:")));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use stead_schemas::plan::Hold;
 use stead_schemas::time::WallMs;
 use stead_schemas::wire::{Health, Phase};
 
-use super::table::{Cell, Table};
+use super::table::{Cell, Table, one_line};
 use super::{Palette, Style, when};
 
 /// All sites, a line each.
@@ -72,11 +72,11 @@ pub fn needs(palette: Palette, needs: &[Need]) -> String {
     for need in needs {
         text += &format!(
             "  {}  {}\n",
-            palette.paint(Style::Head, &need.about),
-            need.text
+            palette.paint(Style::Head, &one_line(&need.about)),
+            one_line(&need.text)
         );
         if let Some(remedy) = &need.remedy {
-            text += &format!("       {}\n", palette.paint(Style::Note, remedy));
+            text += &format!("       {}\n", palette.paint(Style::Note, &one_line(remedy)));
         }
     }
     text.push('\n');
@@ -164,8 +164,8 @@ pub fn hold_reason(hold: &Hold, now: WallMs) -> String {
     match &hold.reason {
         HoldReason::Suspended {
             until: Some(until), ..
-        } => format!("{}, {}", hold.reason, when::until(*until, now)),
-        reason => reason.to_string(),
+        } => one_line(&format!("{}, {}", hold.reason, when::until(*until, now))),
+        reason => one_line(&reason.to_string()),
     }
 }
 
@@ -242,7 +242,7 @@ fn note(site: &SiteView, now: WallMs) -> String {
     if !site.holds.is_empty() {
         notes.push(format!("{} held", site.holds.len()));
     }
-    notes.join("; ")
+    one_line(&notes.join("; "))
 }
 
 fn servers(palette: Palette, site: &SiteView, problems: bool, now: WallMs) -> String {

@@ -95,8 +95,10 @@ impl Table {
     }
 }
 
-/// A cell is one line: what came from agents or DNS can't draw on the terminal.
-fn one_line(text: &str) -> String {
+/// Text as one line without control characters: what came from agents, git or DNS can't draw on the
+/// terminal.
+#[must_use]
+pub fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
