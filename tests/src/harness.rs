@@ -13,7 +13,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::processes::{become_subreaper, kill_descendants, program, signal, start, wait_until};
+use crate::cut::{Cut, Room};
+use crate::processes::{
+    become_subreaper, command_line, descendants, kill_descendants, program, signal, start,
+    wait_until,
+};
 
 /// The hierarchy's name in every test.
 pub const HIERARCHY: &str = "harness";
@@ -38,6 +42,8 @@ pub struct Harness {
     agents: BTreeMap<String, Child>,
     dns: Option<Child>,
     reconciler: Option<Child>,
+    twin: Option<Child>,
+    room: Option<Room>,
 }
 
 impl Harness {
@@ -61,6 +67,8 @@ impl Harness {
             agents: BTreeMap::new(),
             dns: None,
             reconciler: None,
+            twin: None,
+            room: None,
         };
         for name in ["topology", "secrets", "logs", "agents", "pki"] {
             fs::create_dir_all(harness.path(name)).expect("a folder");
@@ -229,7 +237,8 @@ spec:
     /// When it can't be started.
     pub fn start_reconciler(&mut self) {
         let config = self.reconciler_config();
-        let mut command = Command::new(program("stead"));
+        let room = self.room.get_or_insert_default();
+        let mut command = room.command(&program("stead"));
         command.args(["run", "--config"]).arg(&config);
         self.reconciler = Some(start(&mut command, &self.path("logs/reconciler.log")));
     }
@@ -240,6 +249,56 @@ spec:
             child.kill().ok();
             child.wait().ok();
         }
+    }
+
+    /// Starts a second reconciler of the same name with a state folder of its own; answers its
+    /// socket.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn start_twin(&mut self) -> PathBuf {
+        let yaml = fs::read_to_string(self.path("reconciler.yaml")).expect("the first one runs");
+        let own = |name: &str| {
+            (
+                text(&self.path(name)),
+                text(&self.path(&format!("twin-{name}"))),
+            )
+        };
+        let mut yaml = yaml.replace(":9443", ":9444");
+        for (first, twin) in [own("state"), own("stead.sock")] {
+            yaml = yaml.replace(&first, &twin);
+        }
+        let config = self.path("twin.yaml");
+        fs::write(&config, yaml).expect("a config");
+        let mut command = Command::new(program("stead"));
+        command.args(["run", "--config"]).arg(&config);
+        self.twin = Some(start(&mut command, &self.path("logs/twin.log")));
+        self.path("twin-stead.sock")
+    }
+
+    /// Kills everything that runs for a server at once, as a power cut does.
+    pub fn kill_server(&mut self, name: &str) {
+        let state = text(&self.path(&format!("agents/{name}")));
+        let ours: Vec<u32> = descendants()
+            .into_iter()
+            .filter(|pid| belongs_to(*pid, &state))
+            .collect();
+        self.kill_agent(name);
+        for pid in ours {
+            signal(pid, Signal::KILL);
+        }
+    }
+
+    /// Cuts the reconciler off from these addresses, until the cut is dropped.
+    ///
+    /// # Panics
+    /// When it was never started.
+    #[must_use]
+    pub fn cut_reconciler(&self, addresses: &[Ipv4Addr]) -> Cut {
+        self.room
+            .as_ref()
+            .expect("the reconciler was started")
+            .cut(addresses)
     }
 
     /// Kills an agent's own process with SIGKILL; its instances stay.
@@ -331,7 +390,19 @@ spec:
         said
     }
 
-    fn start_dns(&mut self) {
+    /// Kills the DNS server; its zone stays on disk.
+    pub fn kill_dns(&mut self) {
+        if let Some(mut child) = self.dns.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
+    /// Starts the DNS server with its zone as it is, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it does not listen within 10 s.
+    pub fn start_dns(&mut self) {
         let key = format!("stead:hmac-sha256:{}", text(&self.path("secrets/tsig")));
         let listen = self.dns_server().to_string();
         let state = self.path("dns");
@@ -392,6 +463,7 @@ impl Drop for Harness {
             .values()
             .chain(&self.dns)
             .chain(&self.reconciler)
+            .chain(&self.twin)
         {
             signal(child.id(), Signal::TERM);
         }
@@ -401,4 +473,11 @@ impl Drop for Harness {
 
 fn text(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// Whether a process runs for the agent with this state folder: by its arguments, or by the
+/// environment its keeper gave it.
+fn belongs_to(pid: u32, state: &str) -> bool {
+    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    command_line(pid).contains(state) || String::from_utf8_lossy(&environ).contains(state)
 }

@@ -56,6 +56,11 @@ fn a_commit_becomes_healthy_instances_published_in_dns() {
             "{address} is published and answers"
         );
     }
+    let (_, taken, _) = harness.stead(&["history", "-o", "json"]);
+    assert!(
+        taken.contains("\"taken\""),
+        "the journal tells what was done: {taken}"
+    );
 }
 
 #[test]
