@@ -61,7 +61,7 @@ impl Story {
         let mut lines = Vec::new();
         let mut seen = BTreeMap::new();
         for need in &view.needs_person {
-            let line = format!("needs a person: {} {}", need.about, need.text);
+            let line = format!("needs a person: {} {}", need.about, need.text).replace(":  ", ": ");
             let told = match self.needs.get(&line) {
                 None => false,
                 Some(true) => true,

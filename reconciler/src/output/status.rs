@@ -70,11 +70,11 @@ pub fn needs(palette: Palette, needs: &[Need]) -> String {
     let heading = format!("NEEDS A PERSON ({})", needs.len());
     let mut text = palette.paint(Style::Bad, &heading) + "\n";
     for need in needs {
-        text += &format!(
-            "  {}  {}\n",
-            palette.paint(Style::Head, &one_line(&need.about)),
-            one_line(&need.text)
-        );
+        let about = match need.about.as_str() {
+            "" => String::new(),
+            about => palette.paint(Style::Head, &one_line(about)) + "  ",
+        };
+        text += &format!("  {about}{}\n", one_line(&need.text));
         if let Some(remedy) = &need.remedy {
             text += &format!("       {}\n", palette.paint(Style::Note, &one_line(remedy)));
         }
