@@ -47,8 +47,8 @@ fn from_nothing_everything_is_installed() {
     + install  P01/smsProvider          p01-a   install, healthy, publish   sites/P01.yaml:12:5
     + install  P01/softwareUpdatePoint  p01-a   install, healthy, publish   sites/P01.yaml:13:5
     + install  P01/siteServer           p01-a   install, healthy, publish   sites/P01.yaml:10:24
-    + publish  dns:p01-a.cm.small.example/A  p01-a has role instances   sites/P01.yaml:7:5
-    + publish  dns:p01-f1.cm.small.example/A  p01-f1 has role instances   sites/P01.yaml:8:5
+    + publish  dns:p01-a.cm.small.example/A  the server has role instances   sites/P01.yaml:7:5
+    + publish  dns:p01-f1.cm.small.example/A  the server has role instances   sites/P01.yaml:8:5
 
     Plan: 4 to install, 0 to update, 0 to move, 0 to remove, 0 to switch over, 7 records to publish, 0 to withdraw (1 site)
     id plan:345e409+0ef44d
@@ -63,7 +63,7 @@ fn a_move_is_told_as_one_line_with_what_interrupts() {
     exit 0
     ~ move      P01/managementPoint  p01-f1 -> p01-f2  install, healthy, publish, withdraw, drain 30s, remove   sites/P01.yaml:14:5
             managementPoint: never fewer than 1 of 1; interruption: none
-    + publish   dns:p01-f2.cm.small.example/A  p01-f2 has role instances   sites/P01.yaml:9:5
+    + publish   dns:p01-f2.cm.small.example/A  the server has role instances   sites/P01.yaml:9:5
     - withdraw  dns:p01-f1.cm.small.example/A  nothing declared wants it
 
     Plan: 0 to install, 0 to update, 1 to move, 0 to remove, 0 to switch over, 3 records to publish, 3 to withdraw (1 site)
