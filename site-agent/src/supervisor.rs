@@ -1,6 +1,6 @@
 //! The supervisor: one task an instance, and the set of them that the assignment asks for.
 //!
-//! Tasks converge by themselves ([`instance`]); this file starts them, tells them what is wanted,
+//! Tasks converge by themselves (`instance`); this file starts them, tells them what is wanted,
 //! and finds what earlier agents left behind. It knows no reconciler and no network.
 
 pub mod archive;

@@ -20,9 +20,20 @@ pub(crate) fn old_active(world: &World<'_>, new: &Member<'_>) -> Option<HoldReas
         .values()
         .filter(|server| server.name != new.server.name && !server.is_heard())
         .find(|server| may_be_active(world, &board, new.server, server))
-        .map(|server| HoldReason::OldActiveUnknown {
-            server: server.name.clone(),
-        })
+        .map(hold)
+}
+
+/// A server that nobody has judged yet, as at the reconciler's start, needs no person.
+fn hold(old: &Server<'_>) -> HoldReason {
+    match (old.report, old.hearing) {
+        (None, Hearing::Unclear { since }) => HoldReason::UnknownObservation {
+            server: old.name.clone(),
+            since,
+        },
+        _ => HoldReason::OldActiveUnknown {
+            server: old.name.clone(),
+        },
+    }
 }
 
 /// Whether a server that does not answer may run the site server, by all that is known of it.

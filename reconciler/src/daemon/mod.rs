@@ -5,7 +5,7 @@
 //! - [`fleet`] keeps one task a site ([`crate::site::task`]) and one a server
 //!   ([`crate::observe::agent`]);
 //! - [`crate::admission`] says which sites may start; [`claim`] makes this reconciler the writer;
-//! - [`crate::publish::read`] reads DNS; [`backend`] and [`listen`] answer people.
+//! - `publish::read` reads DNS; `backend` and `listen` answer people.
 //!
 //! Any of them may be late or broken without holding another up.
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use stead_schemas::record::RecordKey;
 use stead_schemas::time::{DurationMs, WallMs};
 
-/// So many heals within [`WINDOW`] are a fight.
+/// So many heals within `WINDOW` are a fight.
 pub const HEALS_MAX: usize = 10;
 const WINDOW: DurationMs = DurationMs::seconds(3_600);
 

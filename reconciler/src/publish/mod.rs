@@ -1,4 +1,4 @@
-//! Publishing: what DNS serves is read ([`read`]), what the plan wants is written ([`write`]).
+//! Publishing: what DNS serves is read (`read`), what the plan wants is written (`write`).
 //!
 //! Each DNS server has its own reader task, so that a dead one delays nothing at the others. Which
 //! records are wanted, and when, is the planner's decision; the exchange itself is `crate::dns`.

@@ -1,7 +1,7 @@
 //! `distributionPoint`: a content folder over HTTP, with ranges, ETags and conditional requests.
 //!
 //! tower-http's `ServeDir` does the protocol (RFC 9110: 206, 304, 412, 416, strong ETags from size and
-//! time in nanoseconds); [`crate::confined`] keeps it in the folder. Added here: `If-Range`, and
+//! time in nanoseconds); `confined` keeps it in the folder. Added here: `If-Range`, and
 //! `/health`, which hides a file of that name. It lists no folders and takes no content.
 
 use std::io;

@@ -88,7 +88,7 @@ pub enum Error {
 /// Runs the command; the text is for stdout.
 ///
 /// # Errors
-/// [`Error`]; print the chain, its last link says what to do.
+/// [`enum@Error`]; print the chain, its last link says what to do.
 pub fn run(args: &Args, now: WallMs) -> Result<String, Error> {
     match &args.command {
         Command::Init(init) => run_init(init, now),
