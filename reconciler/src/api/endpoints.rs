@@ -263,7 +263,7 @@ async fn show_ready(State(backend): State<Shared>) -> (StatusCode, String) {
         WriterState::Fenced { by } => Some(format!("fenced by {by}")),
         WriterState::Starting => Some("starting".to_owned()),
         WriterState::Standby | WriterState::Writing if !snapshot.ready => {
-            Some("not every agent is judged yet".to_owned())
+            Some("not every agent is judged yet, or the journal can't be written".to_owned())
         }
         WriterState::Standby | WriterState::Writing => None,
     };

@@ -12,7 +12,7 @@ use stead_schemas::api::{
     RevisionView, SecretView, SourceView, SuspendRequest, SuspensionView,
 };
 use stead_schemas::desired::SiteDesired;
-use stead_schemas::names::{InstanceName, SiteCode};
+use stead_schemas::names::{InstanceName, ServerName, SiteCode};
 use stead_schemas::observed::SiteObserved;
 use stead_schemas::plan::SitePlan;
 use stead_schemas::role::SiteType;
@@ -54,6 +54,8 @@ pub struct SiteSnapshot {
     pub plan: Option<Arc<SitePlan>>,
     /// The revision it is at or on the way to.
     pub revision: Option<String>,
+    /// What this reconciler finds wrong with servers' agents.
+    pub troubles: BTreeMap<ServerName, String>,
     /// The last failure of carrying something out, until it is overcome.
     pub failure: Option<String>,
 }

@@ -151,9 +151,11 @@ fn servers(site: &SiteSnapshot) -> Vec<ServerView> {
             version: seen.report.as_ref().map(|report| report.version.clone()),
             problems: seen
                 .report
-                .as_ref()
-                .map(|report| report.problems.clone())
-                .unwrap_or_default(),
+                .iter()
+                .flat_map(|report| &report.problems)
+                .chain(site.troubles.get(name))
+                .cloned()
+                .collect(),
             declared: declared.is_some(),
         }
     };

@@ -179,10 +179,13 @@ fn needs(core: &Core) -> Vec<Need> {
         });
     };
     if let WriterState::Fenced { by } = core.authority.state() {
-        add(
-            format!("{by} writes now; this reconciler only looks"),
-            Some("run one writer: set `standby: true` on the others and restart them"),
-        );
+        let remedy = if by.reconciler == core.config.name.as_str() {
+            "if no other copy of this reconciler runs, restart this one; else stop one of them"
+        } else {
+            "run one writer: set `standby: true` on the others and restart them"
+        };
+        let text = format!("{by} writes now; this reconciler only looks");
+        add(text, Some(remedy));
     }
     if let Some(problem) = core.store.problem() {
         add(problem, Some("make room where stateDir lies"));

@@ -12,7 +12,7 @@ use stead_schemas::declared::settings::{GitReference, ReconcilerConfig};
 use stead_schemas::desired::HierarchyDesired;
 use stead_schemas::generation::Epoch;
 use stead_schemas::names::{Identity, IdentityKind, ServerName, SiteCode};
-use stead_schemas::time::WallMs;
+use stead_schemas::time::{DurationMs, WallMs};
 use stead_wire::tls::ClientTls;
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -217,7 +217,15 @@ impl Core {
             .collect()
     }
 
-    /// Those of one site, as the planner takes them, and when the next one of all ends.
+    /// How long until the next suspension ends by itself.
+    #[must_use]
+    pub fn next_end(&self) -> Option<DurationMs> {
+        let now = wall_now();
+        let ends = self.suspensions().into_iter();
+        ends.filter_map(|one| Some(one.until?.since(now))).min()
+    }
+
+    /// Those of one site, as the planner takes them.
     #[must_use]
     pub fn suspended(&self, code: &SiteCode) -> Vec<Suspension> {
         let of_site = format!("{code}/");

@@ -42,17 +42,6 @@ impl Site {
     }
 
     fn make(&self, core: &Core, force: &InForce, world: &SiteWorld) -> SiteSnapshot {
-        let mut observed = world.observed.clone();
-        for (server, trouble) in &world.troubles {
-            // Shown where the agent's own problems are, as what this reconciler finds wrong.
-            if let Some(report) = observed
-                .servers
-                .get_mut(server)
-                .and_then(|seen| seen.report.as_mut())
-            {
-                report.problems.push(trouble.clone());
-            }
-        }
         let declared = force.desired.sites.get(&self.code);
         let current = match (&world.desired, declared) {
             (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
@@ -62,7 +51,7 @@ impl Site {
         SiteSnapshot {
             desired: world.desired.clone(),
             site_type: world.site_type.unwrap_or(SiteType::Primary),
-            observed: Arc::new(observed),
+            observed: Arc::new(world.observed.clone()),
             context: context(core, &self.code, world, force),
             revision: if current && planned.is_some() {
                 Some(force.revision.to_string())
@@ -70,6 +59,7 @@ impl Site {
                 planned
             },
             plan: world.plan.clone(),
+            troubles: world.troubles.clone(),
             failure: failure(world),
         }
     }

@@ -19,6 +19,8 @@ use crate::store::Write;
 const TOGETHER: Duration = Duration::from_millis(5);
 /// A site is looked at this often whatever happens: suspensions end, secrets change.
 const AT_LEAST: DurationMs = DurationMs::seconds(30);
+/// Timers alone never make passes come closer together than this.
+const AT_MOST: Duration = Duration::from_millis(50);
 /// While a write waits to be seen at every DNS server, they are asked this often.
 const LAGGING: DurationMs = DurationMs(500);
 
@@ -28,7 +30,7 @@ pub async fn run(core: Arc<Core>, site: Arc<Site>) {
         let started = tokio::time::Instant::now();
         let next = pass(&core, &site).await;
         core.metrics.pass(started.elapsed().as_secs_f64());
-        let wake = core.clock.instant(next);
+        let wake = core.clock.instant(next).max(started + AT_MOST);
         tokio::select! {
             // Both are cancel safe; a wake during the pass is kept.
             () = site.woken() => sleep(TOGETHER).await,
@@ -83,7 +85,10 @@ async fn pass(core: &Arc<Core>, site: &Arc<Site>) -> WallMs {
     for order in orders.records {
         publish::write(core, site, order);
     }
-    finish(core, site, &force, now, wanted).min(latest)
+    let ends = core.next_end().map_or(latest, |left| now.plus(left));
+    finish(core, site, &force, now, wanted)
+        .min(latest)
+        .min(ends)
 }
 
 /// Journals, asks for things to be forgotten, and answers when to look again.

@@ -27,7 +27,7 @@ pub use schema::StoreError;
 use writer::{Job, Writer};
 
 /// Jobs that may wait for the writer thread.
-const QUEUE: usize = 4_096;
+const QUEUE: usize = 32_768;
 
 /// A handle to the store; clones share it. The thread ends when the last one is dropped.
 #[derive(Debug, Clone)]

@@ -18,8 +18,8 @@ use super::schema::StoreError;
 
 /// Changes kept in memory while the disk takes none.
 const BACKLOG_MAX: usize = 20_000;
-/// Changes in one transaction.
-const BATCH_MAX: usize = 512;
+/// Answers owed at a time.
+const WAITING_MAX: usize = 512;
 const RETRY: Duration = Duration::from_secs(1);
 const RETAIN_EVERY: Duration = Duration::from_secs(600);
 
@@ -73,7 +73,7 @@ impl Writer {
             if let Some(job) = job {
                 self.take(job, &mut waiting, &mut settled);
             }
-            while waiting.len() < BATCH_MAX && self.backlog.len() < BATCH_MAX {
+            while waiting.len() < WAITING_MAX && self.backlog.len() < BACKLOG_MAX {
                 let Ok(job) = self.inbox.try_recv() else {
                     break;
                 };

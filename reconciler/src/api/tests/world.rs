@@ -161,6 +161,7 @@ fn of(observed: SiteObserved, desired: Arc<SiteDesired>, context: Context) -> Sn
         context,
         plan: Some(Arc::new(plan)),
         revision: Some(REVISION.to_owned()),
+        troubles: BTreeMap::new(),
         failure: None,
     };
     Snapshot {
