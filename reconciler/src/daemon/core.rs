@@ -29,7 +29,7 @@ use crate::store::{LostMemory, NewEntry, OwnMemory, Store, Write};
 
 /// Fresh connections under way at a time: a handshake is half a millisecond, and 10,000 agents
 /// that come back at once must not time each other out (H25).
-const CONNECTS: usize = 256;
+const CONNECTS: usize = 128;
 /// Requests to forget that may wait; those beyond are made again by the next pass.
 const RETIRING: usize = 1_024;
 

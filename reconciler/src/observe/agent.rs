@@ -4,6 +4,8 @@
 //! back-off while the silence is judged and other agents are asked. An agent that lies or sends
 //! nonsense harms its own server's status and nothing else.
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ const RECONNECT: Bounds = Bounds {
     first: Duration::from_millis(100),
     longest: Duration::from_secs(5),
 };
+/// A handshake between machines that have time takes a few milliseconds.
+const HANDSHAKE: Duration = Duration::from_millis(200);
 /// While a stream is down its server is judged this often.
 const JUDGE_EVERY: Duration = Duration::from_millis(200);
 /// A report is saved at most this often.
@@ -68,14 +72,20 @@ impl Agent {
     /// Observes until the task is ended.
     pub async fn run(self) {
         loop {
-            // Both arms are cancel safe: `judging` never ends, and what it would have found out
-            // is void once the stream is open.
-            let mut stream = tokio::select! {
-                stream = self.connecting() => stream,
-                () = self.judging() => continue,
-            };
+            // Boxed: a task that only reads must not keep room for connecting and asking (H25).
+            let mut stream = Box::pin(self.reach()).await;
             let end = self.listen(&mut stream).await;
             self.note(&end);
+        }
+    }
+
+    /// An open stream; until there is one, the silence is judged.
+    async fn reach(&self) -> Stream {
+        // Both arms are cancel safe: `judging` never ends, and what it would have found out is
+        // void once the stream is open.
+        tokio::select! {
+            stream = self.connecting() => stream,
+            never = self.judging() => match never {},
         }
     }
 
@@ -95,17 +105,29 @@ impl Agent {
         }
     }
 
-    /// Opens the stream and takes in its first report.
+    /// One try in its turn. A slot is for a handshake, which is work; what takes longer is waiting,
+    /// and waiting for the dead must not keep the living out.
     async fn connect(&self) -> Result<Stream, End> {
-        let silence = &self.core.config.spec.silence;
+        // The semaphore is never closed.
         let slot = self.core.connects.acquire().await;
+        let mut opening = pin!(self.open());
+        let early = timeout(HANDSHAKE, &mut opening).await;
+        drop(slot);
+        match early {
+            Ok(opened) => opened,
+            Err(_) => opening.await,
+        }
+    }
+
+    /// Opens the stream and takes in its first report.
+    async fn open(&self) -> Result<Stream, End> {
+        let silence = &self.core.config.spec.silence;
         let opened = self
             .peer
             .stream_lines("/v1/watch", silence.ask.std(), silence.after.std())
             .await;
         let mut lines = opened.map_err(|error| End::of(&error))?;
         let first = timeout(silence.ask.std(), lines.next_json::<WatchEvent>()).await;
-        drop(slot);
         match first {
             Ok(Ok(Some(WatchEvent::Report(report)))) => {
                 self.take_in(*report)?;
@@ -243,7 +265,7 @@ impl Agent {
     }
 
     /// Judges the silence, and has other agents asked, until the task goes on.
-    async fn judging(&self) {
+    async fn judging(&self) -> Infallible {
         let after = self.core.config.spec.silence.after;
         loop {
             let (changed, witnesses) = self.look(after);
