@@ -119,6 +119,9 @@ pub struct SiteDesired {
     pub parent: Option<SiteCode>,
     /// Removing it takes two commits.
     pub protect: bool,
+    /// Some part of it is `management: observe` or `prune: false`: until those are obeyed part by
+    /// part, nothing of the site is changed.
+    pub only_observed: bool,
     /// Operator's labels.
     pub labels: BTreeMap<String, String>,
     /// Its servers.

@@ -49,6 +49,9 @@ impl fmt::Display for HoldReason {
             } => write!(f, "{group} wants {wanted} servers and {found} can take it"),
             Self::NoProgram { role } => write!(f, "no program for {role}"),
             Self::NotSupported { what } => write!(f, "{what} can't be run by this version"),
+            Self::OnlyObserved => {
+                f.write_str("declared as observed only: nothing of it is changed")
+            }
             Self::OldActiveUnknown { server } => write!(
                 f,
                 "{server} was the active site server and is not seen stopped"
@@ -130,6 +133,7 @@ impl HoldReason {
             Self::Unhealthy { instance, .. } => Some(format!("stead logs {instance}")),
             Self::LastHealthy { .. }
             | Self::NotSupported { .. }
+            | Self::OnlyObserved
             | Self::ReconcilerSuspect
             | Self::RecordUnknown { .. }
             | Self::SitesAtOnce { .. }
@@ -197,6 +201,7 @@ mod tests {
                 what: "a systemd unit".into(),
             },
             HoldReason::OldActiveUnknown { server: server() },
+            HoldReason::OnlyObserved,
             HoldReason::RecordUnknown { record: record() },
             HoldReason::Protected,
             HoldReason::RecordContested { record: record() },

@@ -370,6 +370,8 @@ pub enum HoldReason {
         /// The old active.
         server: ServerName,
     },
+    /// The site is declared as observed, not managed: nothing of it is changed.
+    OnlyObserved,
     /// The DNS servers' answer is not known.
     RecordUnknown {
         /// The record.
@@ -448,6 +450,7 @@ impl HoldReason {
             Self::LastHealthy { .. }
             | Self::NoProgram { .. }
             | Self::NotSupported { .. }
+            | Self::OnlyObserved
             | Self::ReconcilerSuspect
             | Self::RecordUnknown { .. }
             | Self::SitesAtOnce { .. }

@@ -101,6 +101,8 @@ fn is_stopped(world: &World<'_>, draft: &mut Draft) -> bool {
     }
     let reason = if let Some(suspension) = suspension {
         suspension.reason()
+    } else if world.desired.is_some_and(|site| site.only_observed) {
+        HoldReason::OnlyObserved
     } else if world.observed.reconciler_suspect {
         HoldReason::ReconcilerSuspect
     } else if world.desired.is_none() && context.recorded.protected {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::tree::{Node, Sources, Spot};
 use super::typed::ReadSite;
 use super::types::{
-    DnsSpec, GroupSpec, GuardsSpec, HealthSpec, Hierarchy, HierarchySpec, ServerSpec, ServiceSpec,
-    SiteServerSpec, SiteSpec,
+    DnsSpec, GroupSpec, GuardsSpec, HealthSpec, Hierarchy, HierarchySpec, Management, ServerSpec,
+    ServiceSpec, SiteServerSpec, SiteSpec,
 };
 use crate::desired::{
     DnsDesired, GroupDesired, Guards, HierarchyDesired, Place, Placement, ReconcilerDesired,
@@ -105,6 +105,7 @@ fn site_desired(site: &ReadSite<'_>, hierarchy: &HierarchySpec, sources: &Source
         site_type: spec.r#type,
         parent: spec.parent.clone(),
         protect: spec.protect,
+        only_observed: is_only_observed(spec),
         labels: site.document.metadata.labels.clone(),
         servers: spec
             .servers
@@ -122,6 +123,17 @@ fn site_desired(site: &ReadSite<'_>, hierarchy: &HierarchySpec, sources: &Source
             .collect(),
         place: sources.place(site.site.item.unwrap_or(site.site.spot)),
     }
+}
+
+fn is_only_observed(spec: &SiteSpec) -> bool {
+    let watched = Some(Management::Observe);
+    spec.management == watched
+        || spec.prune == Some(false)
+        || spec
+            .site_server
+            .as_ref()
+            .is_some_and(|s| s.management == watched)
+        || spec.roles.values().any(|group| group.management == watched)
 }
 
 /// Places of servers and groups by name.

@@ -82,6 +82,7 @@ pub(super) fn mk_site(code: &str) -> SiteDesired {
         site_type: SiteType::Secondary,
         parent: None,
         protect: false,
+        only_observed: false,
         labels: BTreeMap::new(),
         servers: BTreeMap::new(),
         site_server: None,

@@ -434,6 +434,19 @@ fn a_suspended_server_keeps_what_it_has_and_its_records_follow_health() {
 }
 
 #[test]
+fn a_site_that_is_only_observed_is_left_alone() {
+    let mut model = two_points();
+    model.desired.as_mut().unwrap().only_observed = true;
+    put(&mut model, "managementPoint", &["fab-mp3"]);
+    for _ in 0..10 {
+        model.pass();
+    }
+    assert_eq!(model.at("managementPoint"), ["fab-mp1", "fab-mp2"]);
+    assert_eq!(model.plan().steps, []);
+    assert!(road(&model.plan()).contains("held  FAB: declared as observed only"));
+}
+
+#[test]
 fn a_held_removal_takes_nothing_away_and_a_move_goes_on() {
     let mut model = two_points();
     let reason = HoldReason::BudgetSpent {

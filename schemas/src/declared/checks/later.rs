@@ -95,12 +95,10 @@ fn not_yet(name: &str) -> String {
             "passive site servers are checked and shown; they don't take over yet".to_owned()
         }
         "management" => {
-            "`management: observe` isn't obeyed yet: Stead would run this, not only watch it"
+            "`management: observe` isn't obeyed part by part yet: nothing of this site is changed"
                 .to_owned()
         }
-        "prune" => {
-            "`prune: false` isn't obeyed yet: what isn't declared would be removed".to_owned()
-        }
+        "prune" => "`prune: false` isn't obeyed yet: nothing of this site is changed".to_owned(),
         _ => format!("`{name}` is checked, and not acted on yet"),
     }
 }
