@@ -107,8 +107,39 @@ pub fn command_line(pid: u32) -> String {
         .unwrap_or_default()
 }
 
-/// Kills everything below this process until nothing is left.
+/// Kills everything below this process until nothing is left, its cgroups included.
 pub fn kill_descendants() {
+    let groups = cgroups(&descendants());
+    kill_all();
+    for group in groups {
+        // Only empty ones go; one that is shared with somebody else stays.
+        fs::remove_dir(&group).ok();
+        group.parent().map(fs::remove_dir);
+    }
+}
+
+/// The version 2 cgroups that agents made for these processes.
+#[must_use]
+pub fn cgroups(pids: &[u32]) -> std::collections::BTreeSet<PathBuf> {
+    let mount = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|path| path.join("cgroup.procs").exists());
+    let Some(mount) = mount else {
+        return std::collections::BTreeSet::new();
+    };
+    let own = |pid: &u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let path = text
+            .lines()
+            .find_map(|line| line.strip_prefix("0::/"))?
+            .to_owned();
+        path.starts_with("stead/").then(|| mount.join(path))
+    };
+    pids.iter().filter_map(own).collect()
+}
+
+fn kill_all() {
     let deadline = Instant::now() + Duration::from_secs(10);
     while Instant::now() < deadline {
         let below = descendants();

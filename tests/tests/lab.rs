@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use system_tests::processes::{
-    become_subreaper, descendants, kill_descendants, program, signal, start, wait_until,
+    become_subreaper, cgroups, descendants, kill_descendants, program, signal, start, wait_until,
 };
 
 fn stead(folder: &Path, args: &[&str]) -> (i32, String) {
@@ -67,13 +67,7 @@ fn end(lab: &mut Child, folder: &Path) {
 
 /// The names directly below the folders where a program could leave something behind.
 fn surroundings() -> Vec<String> {
-    let places = [
-        "/tmp",
-        "/var/tmp",
-        "/run",
-        "/dev/shm",
-        "/sys/fs/cgroup/unified/stead",
-    ];
+    let places = ["/tmp", "/var/tmp", "/run", "/dev/shm"];
     let mut names = Vec::new();
     for place in places {
         for entry in fs::read_dir(place).into_iter().flatten().flatten() {
@@ -125,7 +119,10 @@ fn the_lab_converges_heals_and_leaves_nothing_behind() {
     assert_eq!(code, 0);
     wait_converged(folder, "the server comes back");
 
+    let groups = cgroups(&descendants());
     end(&mut lab, folder);
+    let left: Vec<_> = groups.iter().filter(|group| group.exists()).collect();
+    assert!(left.is_empty(), "cgroups left behind: {left:?}");
     let left: Vec<String> = descendants()
         .iter()
         .map(|pid| system_tests::processes::command_line(*pid))
