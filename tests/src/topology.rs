@@ -2,6 +2,7 @@
 //! secondaries.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::harness::Harness;
 use crate::processes::program;
@@ -42,6 +43,22 @@ impl Default for Shape {
             second: true,
         }
     }
+}
+
+/// A hierarchy of the default shape, converged, and the revision it is at.
+///
+/// # Panics
+/// When it does not converge within `patience`.
+#[must_use]
+pub fn running(patience: Duration) -> (Harness, String) {
+    let mut harness = Harness::new();
+    for (name, last) in SERVERS {
+        harness.start_agent(name, last);
+    }
+    let revision = commit(&harness, "three sites", &Shape::default());
+    harness.start_reconciler();
+    harness.wait_converged(&revision, patience);
+    (harness, revision)
 }
 
 /// The files of a shape.

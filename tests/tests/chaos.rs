@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use system_tests::harness::{DOMAIN, Harness};
 use system_tests::sampler::{Sampler, addresses};
-use system_tests::topology::{CONTENT_PORT, SERVERS, Shape, commit};
+use system_tests::topology::{CONTENT_PORT, Shape, commit, running};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -51,13 +51,7 @@ fn a_reconciler_killed_at_random_during_random_commits_harms_nothing() {
     let kills = number("STEAD_KILLS").unwrap_or(6);
     println!("seed {seed}, {kills} kills");
     let mut draw = Draw(seed | 1);
-    let mut harness = Harness::new();
-    for (name, last) in SERVERS {
-        harness.start_agent(name, last);
-    }
-    let revision = commit(&harness, "three sites", &Shape::default());
-    harness.start_reconciler();
-    harness.wait_converged(&revision, PATIENCE);
+    let (mut harness, _) = running(PATIENCE);
     add_foreign_record(&harness);
     let untouched = pids(&harness, "managementPoint@s01-srv");
     let name = format!("distributionpoint.p01.{DOMAIN}");

@@ -6,20 +6,9 @@ use std::time::Duration;
 use system_tests::harness::{DOMAIN, Harness};
 use system_tests::processes::wait_until;
 use system_tests::sampler::{Sample, Sampler, addresses, answers};
-use system_tests::topology::{CONTENT_PORT, SERVERS, Shape, commit};
+use system_tests::topology::{CONTENT_PORT, SERVERS, Shape, commit, running};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-
-fn running() -> (Harness, String) {
-    let mut harness = Harness::new();
-    for (name, last) in SERVERS {
-        harness.start_agent(name, last);
-    }
-    let revision = commit(&harness, "three sites", &Shape::default());
-    harness.start_reconciler();
-    harness.wait_converged(&revision, PATIENCE);
-    (harness, revision)
-}
 
 fn status(harness: &Harness) -> serde_json::Value {
     let (_, out, _) = harness.stead(&["status", "-o", "json"]);
@@ -72,7 +61,7 @@ fn assert_both_served(samples: &[Sample]) {
 
 #[test]
 fn h8_a_server_cut_off_from_the_reconciler_alone_is_shown_and_not_withdrawn() {
-    let (harness, revision) = running();
+    let (harness, revision) = running(PATIENCE);
     let sampler = watch_p01(&harness);
     let cut = harness.cut_reconciler(&[harness.address(21)]);
     wait_contact(&harness, "p01-f1", "cutOff");
@@ -83,7 +72,7 @@ fn h8_a_server_cut_off_from_the_reconciler_alone_is_shown_and_not_withdrawn() {
 
 #[test]
 fn h8_a_reconciler_cut_off_from_every_agent_doubts_itself() {
-    let (harness, revision) = running();
+    let (harness, revision) = running(PATIENCE);
     let sampler = watch_p01(&harness);
     let all: Vec<_> = SERVERS
         .iter()
@@ -108,7 +97,7 @@ fn h8_a_reconciler_cut_off_from_every_agent_doubts_itself() {
 
 #[test]
 fn h8_a_lost_zone_leaves_dns_and_comes_back() {
-    let (mut harness, revision) = running();
+    let (mut harness, revision) = running(PATIENCE);
     harness.kill_server("p01-f1");
     wait_contact(&harness, "p01-f1", "silent");
     wait_until(
@@ -126,7 +115,7 @@ fn h8_a_lost_zone_leaves_dns_and_comes_back() {
 
 #[test]
 fn h7_of_two_writers_exactly_one_goes_on() {
-    let (mut harness, revision) = running();
+    let (mut harness, revision) = running(PATIENCE);
     let sampler = watch_p01(&harness);
     let socket = harness.start_twin();
     let socket = socket.display().to_string();
@@ -165,7 +154,7 @@ fn h7_of_two_writers_exactly_one_goes_on() {
 
 #[test]
 fn a_vanished_branch_is_reported_and_nothing_is_torn_down() {
-    let (harness, revision) = running();
+    let (harness, revision) = running(PATIENCE);
     let sampler = watch_p01(&harness);
     let git = |args: &[&str]| {
         let done = std::process::Command::new("git")
@@ -200,7 +189,7 @@ fn a_vanished_branch_is_reported_and_nothing_is_torn_down() {
 
 #[test]
 fn a_suspended_site_waits_with_the_reason_and_goes_on_when_resumed() {
-    let (harness, _) = running();
+    let (harness, _) = running(PATIENCE);
     let (code, _, err) = harness.stead(&["suspend", "P01", "--reason", "CHG-1"]);
     assert_eq!(code, 0, "{err}");
     let shape = Shape {
@@ -231,7 +220,7 @@ fn a_suspended_site_waits_with_the_reason_and_goes_on_when_resumed() {
 
 #[test]
 fn a_dead_dns_server_delays_no_instance() {
-    let (mut harness, _) = running();
+    let (mut harness, _) = running(PATIENCE);
     harness.kill_dns();
     let shape = Shape {
         counted: 2,

@@ -7,20 +7,9 @@ use rustix::process::Signal;
 use system_tests::harness::{DOMAIN, Harness};
 use system_tests::processes::{signal, wait_until};
 use system_tests::sampler::{Sampler, addresses, answers};
-use system_tests::topology::{CONTENT_PORT, SERVERS, Shape, commit};
+use system_tests::topology::{CONTENT_PORT, Shape, commit, running};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn running() -> (Harness, String) {
-    let mut harness = Harness::new();
-    for (name, last) in SERVERS {
-        harness.start_agent(name, last);
-    }
-    let revision = commit(&harness, "three sites", &Shape::default());
-    harness.start_reconciler();
-    harness.wait_converged(&revision, PATIENCE);
-    (harness, revision)
-}
 
 fn instances(harness: &Harness) -> serde_json::Value {
     let (code, out, err) = harness.stead(&["status", "-o", "json"]);
@@ -46,7 +35,7 @@ fn content_name(site: &str) -> String {
 
 #[test]
 fn a_commit_becomes_healthy_instances_published_in_dns() {
-    let (harness, _) = running();
+    let (harness, _) = running(PATIENCE);
     let mut served = addresses(harness.dns_server(), &content_name("p01")).expect("DNS answers");
     served.sort_unstable();
     assert_eq!(served, [harness.address(21), harness.address(22)]);
@@ -65,7 +54,7 @@ fn a_commit_becomes_healthy_instances_published_in_dns() {
 
 #[test]
 fn a_killed_instance_heals_and_leaves_dns_meanwhile_unless_it_is_the_last() {
-    let (harness, _) = running();
+    let (harness, _) = running(PATIENCE);
     let name = "P01/distributionPoint@p01-f1";
     let pid = pid_of(&harness, name).expect("it runs");
     let sampler = Sampler::start(harness.dns_server(), &content_name("p01"), CONTENT_PORT);
@@ -85,7 +74,7 @@ fn a_killed_instance_heals_and_leaves_dns_meanwhile_unless_it_is_the_last() {
 
 #[test]
 fn h18_instances_outlive_their_agent_and_are_adopted() {
-    let (mut harness, revision) = running();
+    let (mut harness, revision) = running(PATIENCE);
     let name = "P01/distributionPoint@p01-f1";
     let pid = pid_of(&harness, name).expect("it runs");
     let endpoint = (harness.address(21), CONTENT_PORT).into();
@@ -99,7 +88,7 @@ fn h18_instances_outlive_their_agent_and_are_adopted() {
 
 #[test]
 fn a_move_never_leaves_the_name_without_a_healthy_instance() {
-    let (harness, _) = running();
+    let (harness, _) = running(PATIENCE);
     let sampler = Sampler::start(harness.dns_server(), &content_name("p01"), CONTENT_PORT);
     let shape = Shape {
         content_on: vec!["p01-f2", "p01-f3"],
@@ -129,7 +118,7 @@ fn a_move_never_leaves_the_name_without_a_healthy_instance() {
 
 #[test]
 fn h7_a_lost_store_changes_nothing() {
-    let (mut harness, revision) = running();
+    let (mut harness, revision) = running(PATIENCE);
     let names = [
         "P01/distributionPoint@p01-f1",
         "S01/managementPoint@s01-srv",
@@ -154,7 +143,7 @@ fn h7_a_lost_store_changes_nothing() {
 
 #[test]
 fn a_revision_that_does_not_check_is_refused_and_the_last_good_one_stays() {
-    let (harness, good) = running();
+    let (harness, good) = running(PATIENCE);
     let bad = harness.commit(
         "a typo",
         &[("sites/P01.yaml", "apiVersion: stead/v1\nkind: Sitte\n")],
@@ -178,7 +167,7 @@ fn a_revision_that_does_not_check_is_refused_and_the_last_good_one_stays() {
 
 #[test]
 fn removing_a_site_takes_its_instances_and_names_and_nothing_else() {
-    let (harness, _) = running();
+    let (harness, _) = running(PATIENCE);
     let revision = commit(
         &harness,
         "S02 goes",
