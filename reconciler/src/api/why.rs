@@ -110,6 +110,14 @@ fn instance(snapshot: &Snapshot, name: &InstanceName) -> Result<WhyView, ApiErro
         }
         None => "not there, and git does not ask for it".to_owned(),
     };
+    let seen = site.observed.servers.get(&name.server);
+    if let Some(seen) = seen.filter(|seen| seen.contact != Contact::Heard) {
+        because.push(plain(format!(
+            "{}: {}",
+            name.server,
+            contact_in_words(seen.contact)
+        )));
+    }
     because.extend(steps_and_holds(site, &name.to_string(), |step| {
         touches(&step.action, &name.group, &name.server)
     }));
