@@ -1,14 +1,14 @@
 //! Calls to one other program, known by identity and reached at an address.
 //!
 //! One way for everything: HTTP/1.1 over one TLS connection a call at a time, the last idle
-//! connection kept for the next call. Every call has a deadline, every body a cap. There are no
+//! connection kept a few seconds for the next call. Every call has a deadline, every body a cap. There are no
 //! pools, redirects, proxies, cookies or retries; a caller that wants to try again does. The one
 //! exception: a kept connection that closed before anything of the request went out is replaced.
 
 use std::error::Error as StdError;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -37,7 +37,8 @@ pub const MAX_ANSWER: usize = 16 * 1024 * 1024;
 const MAX_REFUSAL: usize = 4 * 1024;
 /// hyper's read buffer; it starts at 8 KiB, and 10,000 watches shall not grow past this (H25).
 const MAX_BUFFER: usize = 64 * 1024;
-/// A kept connection is used again within this time; well below the server's own idle deadline
+/// A kept connection is used again within this time, then closed: 10,000 agents that were called
+/// once shall not hold a second connection each (H25). Well below the server's own idle deadline
 /// (`serve::Limits::headers`), so that both ends don't decide at once.
 const KEEP_IDLE: Duration = Duration::from_secs(4);
 /// Sent data that nobody acknowledges for this long ends the connection (H12).
@@ -120,13 +121,13 @@ pub enum CallError {
     },
 }
 
-/// One other program. Cheap to keep; holds at most one idle connection.
+/// One other program. Cheap to keep; holds at most one idle connection, and not for long.
 #[derive(Debug)]
 pub struct Peer {
     addr: SocketAddr,
     expected: Identity,
     tls: Arc<ClientTls>,
-    idle: Mutex<Option<Connection>>,
+    idle: Arc<Mutex<Option<Connection>>>,
 }
 
 impl Peer {
@@ -138,7 +139,7 @@ impl Peer {
             addr,
             expected,
             tls,
-            idle: Mutex::new(None),
+            idle: Arc::default(),
         }
     }
 
@@ -326,11 +327,7 @@ impl Peer {
     }
 
     fn take_idle(&self) -> Option<Connection> {
-        let kept = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let kept = lock(&self.idle).take();
         let current = self.tls.parts();
         kept.filter(|connection| {
             !connection.sender.is_closed()
@@ -340,8 +337,17 @@ impl Peer {
     }
 
     fn keep(&self, mut connection: Connection) {
-        connection.since = Instant::now();
-        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+        let since = Instant::now();
+        connection.since = since;
+        *lock(&self.idle) = Some(connection);
+        let idle = Arc::downgrade(&self.idle);
+        tokio::spawn(async move {
+            tokio::time::sleep(KEEP_IDLE).await;
+            if let Some(idle) = idle.upgrade() {
+                // One that was used meanwhile has a later date, and its own end.
+                drop(lock(&idle).take_if(|kept| kept.since == since));
+            }
+        });
     }
 
     async fn refusal(&self, response: Response<Incoming>) -> CallError {
@@ -394,6 +400,10 @@ impl Peer {
             reason,
         }
     }
+}
+
+fn lock(idle: &Mutex<Option<Connection>>) -> MutexGuard<'_, Option<Connection>> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection, and what it was made with.

@@ -26,17 +26,28 @@ fn smaps_kib(pid: u32, key: &str) -> f64 {
 /// Processor time of all threads of a process since they started. A thread that ended takes its
 /// time with it; the programs measured keep theirs.
 pub(super) fn cpu_time(pid: u32) -> Duration {
-    let mut nanos = 0;
-    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
-    for task in tasks.into_iter().flatten().flatten() {
-        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        nanos += text
-            .split(' ')
-            .next()
-            .and_then(|ran| ran.parse().ok())
-            .unwrap_or(0);
-    }
-    Duration::from_nanos(nanos)
+    let folder = format!("/proc/{pid}/task");
+    let tasks = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    let nanos = tasks.map(|task| {
+        let path = task.expect("a thread").path().join("schedstat");
+        match fs::read_to_string(&path) {
+            Ok(text) => text
+                .split(' ')
+                .next()
+                .and_then(|ran| ran.parse().ok())
+                .unwrap_or_else(|| panic!("{}: {text:?}", path.display())),
+            Err(error) if is_gone(&error) => 0,
+            Err(error) => panic!("{}: {error}", path.display()),
+        }
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
+/// A thread that ended between the listing and the look.
+fn is_gone(error: &std::io::Error) -> bool {
+    let gone = [rustix::io::Errno::NOENT, rustix::io::Errno::SRCH];
+    gone.iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Processor time of some processes over a window, in percent of one core.

@@ -247,7 +247,11 @@ async fn calls_in_a_row_share_a_connection_and_a_lost_one_is_replaced() {
         ..Limits::default()
     };
     let server = hierarchy.server_with(streams(), limits).await;
-    let (relay, count) = raw::counting_relay(server.addr).await;
+    let raw::Relay {
+        addr: relay,
+        seen: count,
+        ..
+    } = raw::relay(server.addr).await;
     let tls = ClientTls::new(&hierarchy.material(&id("reconciler/stead-1"))).unwrap();
     let peer = Peer::new(relay, id("server/p01-a"), Arc::clone(&tls));
     for _ in 0..3 {
@@ -262,4 +266,28 @@ async fn calls_in_a_row_share_a_connection_and_a_lost_one_is_replaced() {
     tokio::time::sleep(short() * 3).await;
     peer.get_json::<String>("/whoami", PATIENCE).await.unwrap();
     assert_eq!(count.load(Ordering::SeqCst), 3);
+}
+
+/// An idle connection ends by itself: 10,000 agents called once would otherwise hold one each (H25).
+#[tokio::test]
+async fn a_connection_that_is_not_used_again_is_closed_by_the_caller() {
+    let hierarchy = Hierarchy::new();
+    let server = hierarchy.server(streams()).await;
+    let raw::Relay {
+        addr: relay, open, ..
+    } = raw::relay(server.addr).await;
+    let tls = ClientTls::new(&hierarchy.material(&id("reconciler/stead-1"))).unwrap();
+    let peer = Peer::new(relay, id("server/p01-a"), tls);
+    peer.get_json::<String>("/whoami", PATIENCE).await.unwrap();
+    assert_eq!(open.load(Ordering::SeqCst), 1);
+    let closed = async {
+        while open.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // The server would keep it for 10 s, the peer itself is still there.
+    tokio::time::timeout(Duration::from_secs(8), closed)
+        .await
+        .expect("the idle connection is closed");
+    peer.get_json::<String>("/whoami", PATIENCE).await.unwrap();
 }

@@ -62,22 +62,34 @@ pub(crate) async fn connect(
         .await
 }
 
-/// Passes connections on and counts them.
-pub(crate) async fn counting_relay(to: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
+/// Passes connections on; counts all there were, and those that are open.
+pub(crate) struct Relay {
+    pub(crate) addr: SocketAddr,
+    pub(crate) seen: Arc<AtomicUsize>,
+    pub(crate) open: Arc<AtomicUsize>,
+}
+
+pub(crate) async fn relay(to: SocketAddr) -> Relay {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let count = Arc::new(AtomicUsize::new(0));
-    let seen = Arc::clone(&count);
+    let relay = Relay {
+        addr: listener.local_addr().unwrap(),
+        seen: Arc::default(),
+        open: Arc::default(),
+    };
+    let (seen, open) = (Arc::clone(&relay.seen), Arc::clone(&relay.open));
     tokio::spawn(async move {
         while let Ok((mut inside, _)) = listener.accept().await {
             seen.fetch_add(1, Ordering::SeqCst);
+            open.fetch_add(1, Ordering::SeqCst);
+            let open = Arc::clone(&open);
             tokio::spawn(async move {
                 let mut outside = TcpStream::connect(to).await.unwrap();
                 drop(tokio::io::copy_bidirectional(&mut inside, &mut outside).await);
+                open.fetch_sub(1, Ordering::SeqCst);
             });
         }
     });
-    (addr, count)
+    relay
 }
 
 /// Both ends of 500 connections are more than the usual soft limit of 1,024 files.
