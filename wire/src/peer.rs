@@ -196,6 +196,23 @@ impl Peer {
         self.call(request, deadline).await
     }
 
+    /// As [`Self::post_json`], on a connection that is not kept: for calls that no other follows.
+    /// A crowd of peers called once at the same time then costs no crowd of idle connections.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn post_json_once<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+        deadline: Duration,
+    ) -> Result<T, CallError> {
+        let request = self.request(Method::POST, path, to_json(path, body)?)?;
+        let answer = self.call(request, deadline).await;
+        drop(self.take_idle());
+        answer
+    }
+
     /// GET of an answer that comes line by line, for ever or until the other side ends it, on a
     /// connection of its own. It begins within `deadline`; then a line comes at least every
     /// `silence`, or [`Lines::next`] fails with [`CallError::Timeout`].

@@ -70,7 +70,7 @@ pub(crate) fn claim(core: &Arc<Core>, site: &Arc<Site>, server: &ServerName) {
         let answer: Result<AgentReport, CallError> = {
             // The semaphore is never closed.
             let _slot = core.connects.acquire().await;
-            peer.post_json("/v1/claim", &request, CLAIM).await
+            peer.post_json_once("/v1/claim", &request, CLAIM).await
         };
         let refusal = answer.err().and_then(|error| {
             tracing::debug!(%server, error = chain(&error), "claim not taken");

@@ -221,8 +221,14 @@ impl Core {
     #[must_use]
     pub fn next_end(&self) -> Option<DurationMs> {
         let now = wall_now();
-        let ends = self.suspensions().into_iter();
-        ends.filter_map(|one| Some(one.until?.since(now))).min()
+        let known = self
+            .suspensions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let ends = known.values().filter_map(|one| one.until);
+        ends.filter(|until| now < *until)
+            .map(|until| until.since(now))
+            .min()
     }
 
     /// Those of one site, as the planner takes them.
