@@ -1,0 +1,319 @@
+//! One voter of one site: its state, its inputs, and where each goes.
+//!
+//! Deadlines are looked at first in every call, with the one time the call was given (R1). What a
+//! voter answers is in [`crate::voter`], how a term is won in [`crate::candidate`], what a holder
+//! does in [`crate::holder`], [`crate::handover`] and [`crate::change`].
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use crate::effects::{Action, Effects, Note};
+use crate::ledger::Saved;
+use crate::message::{Body, Message};
+use crate::time::{Mono, Ms, Timing};
+use crate::voters::{Name, Term, Voter};
+
+/// What a voter may do beside voting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Votes only.
+    Witness,
+    /// May hold, in this order of preference.
+    Candidate {
+        /// 0 asks first.
+        rank: u32,
+        /// Asks by itself when the holder is silent; otherwise only the last holder does (H31).
+        automatic: bool,
+    },
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Input<N> {
+    /// Time passed.
+    Tick,
+    /// A message came, from whom its certificate says.
+    Received {
+        /// The sender.
+        from: Voter<N>,
+        /// The message.
+        message: Message<N>,
+    },
+    /// The ledger's disk took a fresh write and the instance is alive: renewals may go on.
+    Progress,
+    /// Whether a promotion here and now would succeed.
+    Ready(bool),
+    /// No work of the term last stopped, or being handed over, is left: its cgroup is empty.
+    Idle,
+    /// Hand the lease to this voter.
+    HandOver {
+        /// The successor.
+        to: Voter<N>,
+    },
+    /// Replace the voters.
+    Change {
+        /// All of the new ones.
+        members: BTreeSet<Voter<N>>,
+    },
+    /// What this node waits for by chance, at most [`Node::JITTER_MAX`]; drawn by the caller.
+    Jitter(Ms),
+}
+
+/// A promise to one holder.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Promise<N> {
+    pub(crate) to: Voter<N>,
+    pub(crate) until: Mono,
+}
+
+/// What a node is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Part<N> {
+    /// Voting.
+    Following,
+    /// Asking whether asking would do.
+    Sounding(Sounding<N>),
+    /// Asking for a term.
+    Asking(Attempt<N>),
+    /// Holding it.
+    Holding(Lease<N>),
+    /// Holding no more; work of that term may still be there.
+    Stopping(Term),
+}
+
+/// Who would grant a term.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Sounding<N> {
+    pub(crate) term: Term,
+    pub(crate) yes: BTreeSet<Voter<N>>,
+    pub(crate) give_up: Mono,
+}
+
+/// An attempt to win a term.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Attempt<N> {
+    pub(crate) term: Term,
+    /// When each voter that granted was asked.
+    pub(crate) acknowledged: BTreeMap<Voter<N>, Mono>,
+    pub(crate) give_up: Mono,
+}
+
+/// A term that is held.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lease<N> {
+    /// The term.
+    pub term: Term,
+    /// The end, on this machine's clock.
+    pub until: Mono,
+    /// When each voter was last asked and agreed.
+    pub(crate) acknowledged: BTreeMap<Voter<N>, Mono>,
+    /// When each other voter last said that it is ready.
+    pub(crate) ready_at: BTreeMap<Voter<N>, Mono>,
+    /// Who stored the newest voters.
+    pub(crate) stored: BTreeSet<Voter<N>>,
+    pub(crate) renew_at: Mono,
+    pub(crate) handing_to: Option<Voter<N>>,
+}
+
+/// One voter of one site.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Node<N> {
+    pub(crate) saved: Saved<N>,
+    pub(crate) timing: Timing,
+    pub(crate) standing: Standing,
+    pub(crate) part: Part<N>,
+    /// Silent until then: a promise that was forgotten may still bind (R5).
+    pub(crate) quiet_until: Mono,
+    pub(crate) promise: Option<Promise<N>>,
+    /// Only this voter may have the next term until then (H11).
+    pub(crate) reserved: Option<Promise<N>>,
+    /// The highest term heard of (R6).
+    pub(crate) heard: Term,
+    /// Not before this does it ask by itself.
+    pub(crate) ask_after: Mono,
+    pub(crate) jitter: Ms,
+    pub(crate) progress_at: Option<Mono>,
+    pub(crate) ready: bool,
+}
+
+/// One call: its time and what it brings about.
+#[derive(Debug)]
+pub(crate) struct Turn<N> {
+    pub(crate) now: Mono,
+    pub(crate) save: bool,
+    pub(crate) actions: Vec<Action<N>>,
+    pub(crate) notes: Vec<Note<N>>,
+}
+
+impl<N: Name> Node<N> {
+    /// The most that chance adds before a candidate asks.
+    pub const JITTER_MAX: Ms = Ms(100);
+
+    /// A node that starts, with what its ledger holds. Whatever it held before is not held now (R13).
+    #[must_use]
+    pub const fn start(saved: Saved<N>, timing: Timing, standing: Standing, now: Mono) -> Self {
+        let quiet_until = now.plus(saved.longest);
+        Self {
+            saved,
+            timing,
+            standing,
+            part: Part::Following,
+            quiet_until,
+            promise: None,
+            reserved: None,
+            heard: Term(0),
+            ask_after: quiet_until,
+            jitter: Ms(0),
+            progress_at: None,
+            ready: false,
+        }
+    }
+
+    /// Its ledger, as it must be on disk.
+    #[must_use]
+    pub const fn saved(&self) -> &Saved<N> {
+        &self.saved
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub const fn part(&self) -> &Part<N> {
+        &self.part
+    }
+
+    /// The lease, while it is held.
+    #[must_use]
+    pub const fn lease(&self) -> Option<&Lease<N>> {
+        match &self.part {
+            Part::Holding(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// Takes one input at one time.
+    pub fn handle(&mut self, now: Mono, input: Input<N>) -> Effects<N> {
+        let mut turn = Turn {
+            now,
+            save: false,
+            actions: Vec::new(),
+            notes: Vec::new(),
+        };
+        self.expire(&mut turn);
+        match input {
+            Input::Tick => {}
+            Input::Received { from, message } => self.receive(&mut turn, from, message),
+            Input::Progress => self.progress_at = Some(now),
+            Input::Ready(ready) => self.ready = ready,
+            Input::Jitter(jitter) => self.jitter = jitter.min(Self::JITTER_MAX),
+            Input::Idle => self.idle(&mut turn),
+            Input::HandOver { to } => self.hand_over(&mut turn, to),
+            Input::Change { members } => self.change(&mut turn, members),
+        }
+        self.renew_when_due(&mut turn);
+        self.ask_when_due(&mut turn);
+        let save = turn.save.then(|| self.saved.clone());
+        Effects::new(save, turn.actions, turn.notes)
+    }
+
+    /// When it has to be called again though nothing comes.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Mono> {
+        let promise = self.promise.as_ref().map(|promise| promise.until);
+        let part = match &self.part {
+            Part::Following => self.ask_at(),
+            Part::Sounding(sounding) => Some(sounding.give_up),
+            Part::Asking(attempt) => Some(attempt.give_up),
+            Part::Holding(lease) => Some(lease.renew_at.min(self.work_until(lease))),
+            Part::Stopping(_) => None,
+        };
+        promise.into_iter().chain(part).min()
+    }
+
+    /// Ends what has run out, before anything else is looked at.
+    fn expire(&mut self, turn: &mut Turn<N>) {
+        if self.promise.as_ref().is_some_and(|p| p.until <= turn.now) {
+            self.promise = None;
+        }
+        if self.reserved.as_ref().is_some_and(|p| p.until <= turn.now) {
+            self.reserved = None;
+        }
+        match &self.part {
+            Part::Holding(lease) if self.work_until(lease) <= turn.now => self.lose(turn),
+            Part::Asking(attempt) if attempt.give_up <= turn.now => self.give_up(turn),
+            Part::Sounding(sounding) if sounding.give_up <= turn.now => self.back_off(turn),
+            Part::Following
+            | Part::Sounding(_)
+            | Part::Asking(_)
+            | Part::Holding(_)
+            | Part::Stopping(_) => {}
+        }
+    }
+
+    fn receive(&mut self, turn: &mut Turn<N>, from: Voter<N>, message: Message<N>) {
+        match message.body {
+            Body::PreAsk { term } => self.on_pre_ask(turn, &from, message.epoch, term),
+            Body::Ask {
+                term,
+                sent,
+                promise,
+            } => self.on_ask(turn, &from, message.epoch, (term, sent, promise)),
+            Body::Renew {
+                term,
+                sent,
+                promise,
+                in_force,
+            } => {
+                let request = (term, sent, promise);
+                self.on_renew(turn, &from, message.epoch, request, in_force);
+            }
+            Body::Release { term, successor } => self.on_release(turn, &from, term, successor),
+            Body::Configure {
+                term,
+                sent,
+                promise,
+                voters,
+            } => self.on_configure(turn, &from, (term, sent, promise), voters),
+            Body::PreGrant { term } => self.on_pre_grant(turn, from, term),
+            Body::Grant { term, sent } => self.on_yes(turn, &from, term, sent),
+            Body::Renewed { term, sent, ready } => {
+                if ready {
+                    self.note_ready(turn.now, &from, term);
+                }
+                self.on_yes(turn, &from, term, sent);
+            }
+            Body::Configured { term, sent, stored } => {
+                self.on_configured(turn, &from, (term, sent), stored);
+            }
+            Body::Refuse {
+                term,
+                held,
+                highest,
+                configuration,
+            } => self.on_refuse(turn, term, held.is_some(), highest, &configuration),
+        }
+    }
+
+    pub(crate) fn is_me(&self, voter: &Voter<N>) -> bool {
+        *voter == self.saved.me
+    }
+
+    pub(crate) fn send(&self, turn: &mut Turn<N>, to: &Voter<N>, body: Body<N>) {
+        let message = Message {
+            epoch: self.saved.configuration.epoch(),
+            body,
+        };
+        turn.actions.push(Action::Send {
+            to: to.clone(),
+            message,
+        });
+    }
+
+    /// To every other voter, of the old and of the new set.
+    pub(crate) fn send_all(&self, turn: &mut Turn<N>, body: &Body<N>) {
+        for voter in self.saved.configuration.everyone() {
+            if !self.is_me(&voter) {
+                self.send(turn, &voter, body.clone());
+            }
+        }
+    }
+}

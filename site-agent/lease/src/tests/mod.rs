@@ -1,0 +1,5 @@
+//! Tests: named rules, and random histories of a whole site with its invariants after every event.
+
+mod random;
+mod rules;
+mod site;
