@@ -297,7 +297,10 @@ fn h11_a_handover_goes_to_the_one_that_was_asked_for() {
         take(node, now, Input::HandOver { to }).notes
     };
     let not_ready = Note::HandoverRefused(HandoverRefusal::NotReady(to.clone()));
-    assert_eq!(refusals(&mut node, 1_100, 1), [not_ready.clone()]);
+    assert_eq!(
+        refusals(&mut node, 1_100, 1),
+        std::slice::from_ref(&not_ready)
+    );
     tell(&mut node, 1_200, 1, renewed(1_000, true));
     assert_eq!(refusals(&mut node, 3_201, 1), [not_ready]);
     let mut node = holder();
@@ -314,6 +317,22 @@ fn h11_a_handover_goes_to_the_one_that_was_asked_for() {
         successor: Some(to),
     };
     assert_eq!(released, [expected.clone(), expected]);
+    // Here first: this node never goes on with it either.
+    assert_eq!(node.saved().closed, Term(1));
+}
+
+#[test]
+fn h36_four_voters_need_three_and_two_need_both() {
+    for (hosts, enough) in [(2_u8, 2), (3, 2), (4, 3), (5, 3)] {
+        let all: Vec<Host> = (0..hosts).collect();
+        let configuration = configuration(&all);
+        for count in 0..=hosts {
+            let yes = || (0..count).map(voter);
+            let reached = configuration.reached(&yes().map(|one| (one, Mono(1))).collect());
+            assert_eq!(reached.is_some(), count >= enough, "{count} of {hosts}");
+            assert_eq!(configuration.is_quorum(&yes().collect()), count >= enough);
+        }
+    }
 }
 
 #[test]
