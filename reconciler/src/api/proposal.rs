@@ -14,6 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use stead_schemas::api::{ApiError, PLAN_BYTES_MAX, PlanRequest, PlanView};
 use stead_schemas::declared::{Checked, SourceFile, check};
 use stead_schemas::names::{ObjectName, SecretName, SiteCode};
@@ -143,6 +144,9 @@ async fn working<T: Send + 'static>(
 }
 
 async fn arrived(body: Body) -> Result<Bytes, Refused> {
+    if body.size_hint().lower() > BODY_MAX as u64 {
+        return Err(Refused::TooLarge);
+    }
     let collected = timeout(ARRIVES, Limited::new(body, BODY_MAX).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
