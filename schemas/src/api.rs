@@ -4,7 +4,6 @@
 //! from the state of the moment and hold no secret. Paths and methods are listed in
 //! `docs/protocols.md`.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use schemars::JsonSchema;
@@ -14,11 +13,15 @@ use crate::desired::Place;
 use crate::generation::Epoch;
 use crate::names::{GroupName, InstanceName, ServerName, SiteCode};
 use crate::observed::{Contact, RecordObserved};
-use crate::plan::{Hold, PlanCounts, Step};
+use crate::plan::{Hold, Step};
 use crate::record::{RecordKey, RecordSet};
 use crate::role::{Role, SiteType};
 use crate::time::WallMs;
 use crate::wire::{Health, Phase};
+
+mod plan;
+
+pub use plan::{PLAN_BYTES_MAX, PlanRequest, PlanView, SitePlanView};
 
 /// `GET /v1/status`, also with `?site=P01`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -349,26 +352,6 @@ pub struct Cause {
     pub place: Option<Place>,
     /// The commit: short id, author, date, subject.
     pub commit: Option<String>,
-}
-
-/// `GET /v1/plan`: the roads of all sites that have one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PlanView {
-    /// Counts over all sites.
-    pub counts: PlanCounts,
-    /// By site: steps and holds.
-    pub sites: BTreeMap<SiteCode, SitePlanView>,
-}
-
-/// One site's road.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SitePlanView {
-    /// Steps.
-    pub steps: Vec<Step>,
-    /// Holds.
-    pub holds: Vec<Hold>,
 }
 
 /// A line of `GET /v1/secrets`; never a value.

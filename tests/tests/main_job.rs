@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use system_tests::harness::{DOMAIN, Harness};
 use system_tests::processes::{signal, wait_until};
 use system_tests::sampler::{Sampler, addresses, answers};
-use system_tests::topology::{CONTENT_PORT, Shape, commit, running};
+use system_tests::topology::{CONTENT_PORT, Shape, commit, files, running};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -114,6 +114,40 @@ fn a_move_never_leaves_the_name_without_a_healthy_instance() {
         !answers((harness.address(21), CONTENT_PORT).into()),
         "the old one is gone"
     );
+}
+
+#[test]
+fn a_topology_that_is_not_committed_is_planned_against_what_runs() {
+    let (harness, revision) = running(PATIENCE);
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |shape: &Shape| {
+        for (path, text) in files(&harness, shape) {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a file has one")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
+        }
+    };
+    let path = folder.path().display().to_string();
+    let plan = || harness.stead(&["plan", &path, "--live", "--detailed-exitcode", "-o", "json"]);
+    let own = || harness.stead(&["plan", "--live", "-o", "json"]);
+    let before = own();
+    write(&Shape::default());
+    let (code, out, err) = plan();
+    assert_eq!(code, 0, "as it is: {out}{err}");
+    write(&Shape {
+        content_on: vec!["p01-f2", "p01-f3"],
+        second: false,
+        ..Shape::default()
+    });
+    let (code, out, err) = plan();
+    assert_eq!(code, 2, "{out}{err}");
+    let view: serde_json::Value = serde_json::from_str(&out).expect("a plan is JSON");
+    let sites: Vec<&String> = view["sites"].as_object().expect("sites").keys().collect();
+    assert_eq!(sites, ["P01", "S02"], "{out}");
+    assert_eq!(view["counts"]["toMove"], 1, "{out}");
+    assert_eq!(view["counts"]["toInstall"], 0, "{out}");
+    assert_eq!(own(), before, "the reconciler's own road is as it was");
+    harness.wait_converged(&revision, PATIENCE);
 }
 
 #[test]

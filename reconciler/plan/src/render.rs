@@ -137,18 +137,21 @@ pub fn counts<'a>(plans: impl Iterator<Item = &'a SitePlan>) -> PlanCounts {
 }
 
 /// The plan's id: the tree of the topology folder and what would be done to what (H38). Neither
-/// health nor time nor the commit's own id change it.
+/// health nor time nor the commit's own id change it, nor a site where things are only held.
 #[must_use]
 pub fn plan_id(tree: &str, plans: &[(&SitePlan, &SiteObserved)]) -> String {
     let mut digest = Sha256::new();
     for (plan, observed) in plans {
-        digest.update(plan.site.as_str());
         let actions = plan
             .steps
             .iter()
             .filter(|step| effect(&step.action).is_some());
         let mut facts: Vec<String> = actions.map(|step| facts(step, observed)).collect();
+        if facts.is_empty() {
+            continue;
+        }
         facts.sort();
+        digest.update(plan.site.as_str());
         for fact in facts {
             digest.update(fact);
             digest.update("\n");

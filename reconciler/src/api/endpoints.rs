@@ -19,10 +19,11 @@ use stead_schemas::names::{InstanceName, SiteCode, Thing};
 
 use super::access::{Access, By};
 use super::openapi::openapi;
+use super::proposal::propose;
 use super::snapshot::{Backend, LogRequest};
 use super::{records, status, why};
 
-type Shared = Arc<dyn Backend>;
+pub(super) type Shared = Arc<dyn Backend>;
 type Answered<T> = Result<Json<T>, Failed>;
 
 /// Most journal entries one answer holds.
@@ -36,7 +37,7 @@ const BODY_MAX: usize = 64 * 1024;
 pub fn router(backend: Shared, access: Access) -> Router {
     Router::new()
         .route("/v1/status", get(show_status))
-        .route("/v1/plan", get(show_plan))
+        .route("/v1/plan", get(show_plan).post(propose))
         .route("/v1/records", get(show_records))
         .route("/v1/revisions", get(show_revisions))
         .route("/v1/history", get(show_history))

@@ -1,12 +1,15 @@
 //! The reconciler's HTTP API: what it shows and what people may ask of it.
 //!
 //! Handlers turn a [`Snapshot`] into the views of `stead_schemas::api`; commands go to the
-//! [`Backend`], which journals and wakes. Nothing here plans, observes or acts. The same router
+//! [`Backend`], which journals and wakes. Nothing here observes or acts; what is planned here is
+//! only shown. The same router
 //! serves the unix socket (same user) and mutual TLS (operators); who may call is `access`.
 
 mod access;
+mod as_if;
 mod endpoints;
 mod openapi;
+mod proposal;
 mod records;
 mod snapshot;
 mod status;
@@ -17,4 +20,6 @@ mod why;
 pub use access::Access;
 pub use endpoints::{health_router, router};
 pub use openapi::openapi;
-pub use snapshot::{Answer, Backend, LogRequest, LogStream, SiteSnapshot, Snapshot};
+pub use snapshot::{
+    Answer, Backend, LogRequest, LogStream, RecordsRead, SiteSnapshot, Snapshot, suspensions_of,
+};

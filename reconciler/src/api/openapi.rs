@@ -1,9 +1,9 @@
 //! The API's OpenAPI 3.1 description, from the table of endpoints and the types of the requests.
 //! `docs/reference/openapi.json` is its checked-in copy.
 
-use schemars::schema_for;
+use schemars::{Schema, schema_for};
 use serde_json::{Map, Value, json};
-use stead_schemas::api::{ConfirmLostRequest, ResumeRequest, SuspendRequest};
+use stead_schemas::api::{ConfirmLostRequest, PlanRequest, ResumeRequest, SuspendRequest};
 
 /// Path, summary, query parameters (name, required), name of the answer's type.
 type Read = (
@@ -87,28 +87,16 @@ pub fn openapi() -> Value {
         });
         paths.insert(path.to_owned(), get);
     }
-    let commands = [
-        (
-            "/v1/suspend",
-            "Stop changes of a site, a server or all",
-            schema_for!(SuspendRequest),
-        ),
-        ("/v1/resume", "End a suspension", schema_for!(ResumeRequest)),
-        (
-            "/v1/confirm-lost",
-            "Say that a server is gone for good",
-            schema_for!(ConfirmLostRequest),
-        ),
-    ];
-    for (path, summary, body) in commands {
+    for (path, summary, body, answer) in posts() {
         let post = json!({
-            "post": {
-                "summary": summary,
-                "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
-                "responses": responses("CommandAnswer")
-            }
+            "summary": summary,
+            "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
+            "responses": responses(answer)
         });
-        paths.insert(path.to_owned(), post);
+        match paths.get_mut(path) {
+            Some(read) => read["post"] = post,
+            None => drop(paths.insert(path.to_owned(), json!({"post": post}))),
+        }
     }
     json!({
         "openapi": "3.1.0",
@@ -119,6 +107,38 @@ pub fn openapi() -> Value {
         },
         "paths": paths
     })
+}
+
+/// Path, summary, the body's schema, name of the answer's type.
+type Post = (&'static str, &'static str, Schema, &'static str);
+
+fn posts() -> [Post; 4] {
+    [
+        (
+            "/v1/plan",
+            "What a topology would do as things are; it is neither applied nor kept",
+            schema_for!(PlanRequest),
+            "PlanView",
+        ),
+        (
+            "/v1/suspend",
+            "Stop changes of a site, a server or all",
+            schema_for!(SuspendRequest),
+            "CommandAnswer",
+        ),
+        (
+            "/v1/resume",
+            "End a suspension",
+            schema_for!(ResumeRequest),
+            "CommandAnswer",
+        ),
+        (
+            "/v1/confirm-lost",
+            "Say that a server is gone for good",
+            schema_for!(ConfirmLostRequest),
+            "CommandAnswer",
+        ),
+    ]
 }
 
 fn responses(answer: &str) -> Value {

@@ -1,22 +1,24 @@
 //! What the API shows, as plain data of one moment, and what it asks of the daemon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use futures_util::Stream;
-use stead_plan::Context;
+use stead_plan::{Context, Scope, Suspension};
 use stead_schemas::api::{
     ApiError, CommandAnswer, ConfirmLostRequest, JournalEntry, Need, ReconcilerView, ResumeRequest,
     RevisionView, SecretView, SourceView, SuspendRequest, SuspensionView,
 };
 use stead_schemas::desired::SiteDesired;
-use stead_schemas::names::{InstanceName, ServerName, SiteCode};
-use stead_schemas::observed::SiteObserved;
+use stead_schemas::names::{InstanceName, SecretName, ServerName, SiteCode};
+use stead_schemas::observed::{RecordObserved, SiteObserved};
 use stead_schemas::plan::SitePlan;
+use stead_schemas::record::RecordKey;
 use stead_schemas::role::SiteType;
 use stead_schemas::time::WallMs;
+use tokio::sync::Semaphore;
 
 /// The state of one moment. Cheap to make: sites are shared, not copied.
 #[derive(Debug, Clone)]
@@ -60,8 +62,33 @@ pub struct SiteSnapshot {
     pub failure: Option<String>,
 }
 
+/// Suspensions of one site and its servers, as the planner takes them; ended ones are not given.
+#[must_use]
+pub fn suspensions_of(views: &[SuspensionView], site: &SiteCode) -> Vec<Suspension> {
+    let below = format!("{site}/");
+    let suspensions = views.iter().filter_map(|view| {
+        let scope = if view.scope.is_empty() {
+            Scope::All
+        } else if view.scope == site.as_str() {
+            Scope::Site(site.clone())
+        } else {
+            Scope::Server(view.scope.strip_prefix(&below)?.parse().ok()?)
+        };
+        Some(Suspension {
+            scope,
+            by: view.by.clone(),
+            why: view.why.clone(),
+            // Steady time is not what people mean by their end.
+            until: None,
+        })
+    });
+    suspensions.collect()
+}
+
 /// The answer to something asked of the daemon.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send>>;
+/// What was read of records; those that were not are left out.
+pub type RecordsRead = Pin<Box<dyn Future<Output = BTreeMap<RecordKey, RecordObserved>> + Send>>;
 /// Lines of an instance's log as the agent sends them.
 pub type LogStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
 
@@ -101,6 +128,12 @@ pub trait Backend: Send + Sync + 'static {
     fn confirm_lost(&self, request: ConfirmLostRequest, by: String) -> Answer<CommandAnswer>;
     /// An instance's log, from its agent.
     fn logs(&self, request: LogRequest) -> Answer<LogStream>;
+    /// The turn to plan a topology that is sent; there is one.
+    fn plan_turn(&self) -> Arc<Semaphore>;
+    /// What the DNS servers in force serve for keys that nobody reads else. Nothing is kept of it.
+    fn read_records(&self, keys: BTreeSet<RecordKey>) -> RecordsRead;
+    /// Whether there is a secret of the name for the site.
+    fn has_secret(&self, site: &SiteCode, name: &SecretName) -> bool;
     /// The figures in Prometheus' text format.
     fn metrics(&self) -> String;
 }

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stead_plan::served_instances;
 use stead_schemas::api::{
-    InstanceView, Need, PassiveView, PlanView, ServerView, SitePlanView, SiteState, SiteView,
-    StatusView, instance_of,
+    InstanceView, Need, PassiveView, PlanView, ServerView, SiteState, SiteView, StatusView,
+    instance_of,
 };
 use stead_schemas::desired::{GroupDesired, Place, Placement, SiteDesired};
 use stead_schemas::names::{GroupName, ServerName, SiteCode};
 use stead_schemas::observed::{Contact, ServerObserved};
-use stead_schemas::plan::{Action, Hold, HoldReason, PlanCounts, SitePlan};
+use stead_schemas::plan::{Action, Hold, HoldReason, SitePlan};
 use stead_schemas::role::Role;
 use stead_schemas::wire::{Health, InstanceReport};
 
@@ -37,20 +37,11 @@ pub(super) fn status(snapshot: &Snapshot, only: Option<&SiteCode>) -> StatusView
 
 /// The roads of all sites that have one.
 pub(super) fn plan(snapshot: &Snapshot) -> PlanView {
-    let mut counts = PlanCounts::default();
-    let mut sites = BTreeMap::new();
-    for (code, site) in &snapshot.sites {
-        let Some(plan) = &site.plan else { continue };
-        counts = counts + plan.counts();
-        if !plan.steps.is_empty() || !plan.holds.is_empty() {
-            let view = SitePlanView {
-                steps: plan.steps.clone(),
-                holds: plan.holds.clone(),
-            };
-            sites.insert(code.clone(), view);
-        }
-    }
-    PlanView { counts, sites }
+    let plans = snapshot
+        .sites
+        .values()
+        .filter_map(|site| site.plan.as_deref());
+    PlanView::of(None, plans)
 }
 
 fn site_needs(site: &SiteSnapshot) -> impl Iterator<Item = Need> {

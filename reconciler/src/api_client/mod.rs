@@ -152,7 +152,8 @@ fn nobody(error: impl std::error::Error + Send + Sync + 'static) -> CommandError
     CommandError::unobserved(error).hinted(HINT_NOBODY)
 }
 
-/// A refusal in the reconciler's words. 503 means that it could not find out itself.
+/// A refusal in the reconciler's words. 503 means that it could not find out itself, 429 that it
+/// has too much to do to.
 fn refusal(code: u16, body: &[u8]) -> CommandError {
     let said: ApiError = serde_json::from_slice(body).unwrap_or_else(|_| ApiError {
         error: format!(
@@ -161,7 +162,7 @@ fn refusal(code: u16, body: &[u8]) -> CommandError {
         ),
         hint: None,
     });
-    let kind = if code == 503 {
+    let kind = if matches!(code, 429 | 503) {
         ErrorKind::Unobserved
     } else {
         ErrorKind::Failed
@@ -191,5 +192,6 @@ mod tests {
         let body = br#"{"error":"no server p09-a","hint":"stead list servers"}"#;
         assert_eq!(refusal(404, body).kind, ErrorKind::Failed);
         assert_eq!(refusal(503, b"starting").kind, ErrorKind::Unobserved);
+        assert_eq!(refusal(429, b"busy").kind, ErrorKind::Unobserved);
     }
 }

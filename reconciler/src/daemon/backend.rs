@@ -3,7 +3,7 @@
 //! Commands are made durable before they are answered, journalled with who gave them, and wake the
 //! sites they concern. How anything is shown is `crate::api`'s business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +16,15 @@ use stead_schemas::api::{
 use stead_schemas::names::{SecretName, ServerName, SiteCode, Thing};
 use stead_schemas::observed::Contact;
 use stead_schemas::plan::HoldReason;
+use stead_schemas::record::RecordKey;
 use stead_wire::lines::Lines;
+use tokio::sync::Semaphore;
 
 use super::clock::wall_now;
 use super::core::{Core, InForce};
-use crate::api::{Answer, Backend, LogRequest, LogStream, Snapshot};
+use crate::api::{Answer, Backend, LogRequest, LogStream, RecordsRead, Snapshot};
 use crate::commands::chain;
+use crate::publish;
 use crate::site::Site;
 use crate::site::changes::{Happened, short};
 use crate::store::{HistoryQuery, LostMemory, StoreError, Write};
@@ -110,6 +113,19 @@ impl Backend for Desk {
     fn logs(&self, request: LogRequest) -> Answer<LogStream> {
         let core = Arc::clone(&self.0);
         Box::pin(async move { logs(&core, request).await })
+    }
+
+    fn plan_turn(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.plan_turn)
+    }
+
+    fn read_records(&self, keys: BTreeSet<RecordKey>) -> RecordsRead {
+        let core = Arc::clone(&self.0);
+        Box::pin(async move { publish::read_once(&core, keys).await })
+    }
+
+    fn has_secret(&self, site: &SiteCode, name: &SecretName) -> bool {
+        self.0.secrets.lookup(Some(site), name).is_some()
     }
 
     fn metrics(&self) -> String {

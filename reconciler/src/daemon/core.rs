@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use stead_plan::{Scope, Suspension};
+use stead_plan::Suspension;
 use stead_schemas::api::{JournalKind, SourceView, SuspensionView};
 use stead_schemas::declared::settings::{GitReference, ReconcilerConfig};
 use stead_schemas::desired::HierarchyDesired;
@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::clock::{Clock, wall_now};
 use crate::admission::Admissions;
+use crate::api::suspensions_of;
 use crate::epoch::Authority;
 use crate::git::CommitInfo;
 use crate::metrics::Metrics;
@@ -78,6 +79,8 @@ pub struct Core {
     pub metrics: Metrics,
     /// Slots for fresh connections.
     pub connects: Semaphore,
+    /// The turn to plan a topology that somebody sent.
+    pub plan_turn: Arc<Semaphore>,
     retire: mpsc::Sender<Retire>,
     sites: RwLock<BTreeMap<SiteCode, Arc<Site>>>,
     in_force: watch::Sender<Option<Arc<InForce>>>,
@@ -131,6 +134,7 @@ impl Core {
             publisher: Publisher::default(),
             metrics: Metrics::default(),
             connects: Semaphore::new(CONNECTS),
+            plan_turn: Arc::new(Semaphore::new(1)),
             sites: RwLock::new(BTreeMap::new()),
             in_force: watch::Sender::new(None),
             suspensions: RwLock::new(parts.suspensions),
@@ -234,26 +238,7 @@ impl Core {
     /// Those of one site, as the planner takes them.
     #[must_use]
     pub fn suspended(&self, code: &SiteCode) -> Vec<Suspension> {
-        let of_site = format!("{code}/");
-        self.suspensions()
-            .into_iter()
-            .filter_map(|view| {
-                let scope = if view.scope.is_empty() {
-                    Scope::All
-                } else if view.scope == code.as_str() {
-                    Scope::Site(code.clone())
-                } else {
-                    Scope::Server(view.scope.strip_prefix(&of_site)?.parse().ok()?)
-                };
-                Some(Suspension {
-                    scope,
-                    by: view.by,
-                    why: view.why,
-                    // Ended ones are not here, and steady time is not what people mean by it.
-                    until: None,
-                })
-            })
-            .collect()
+        suspensions_of(&self.suspensions(), code)
     }
 
     /// A suspension begins, or (none) ends.

@@ -4,6 +4,7 @@
 //! records are wanted, and when, is the planner's decision; the exchange itself is `crate::dns`.
 
 pub mod contested;
+mod once;
 pub(crate) mod read;
 pub mod withdrawn;
 mod write;
@@ -24,6 +25,7 @@ use crate::dns::TsigKey;
 use crate::dns::client::Client;
 use crate::site::SiteWorld;
 
+pub(crate) use once::read_once;
 pub(crate) use write::write;
 
 /// One exchange with a DNS server.

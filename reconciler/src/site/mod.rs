@@ -37,7 +37,7 @@ use crate::store::{SiteMemory, WithdrawnMemory};
 use changes::{Chatter, Happened};
 use taken::Taken;
 
-pub(crate) use pass::{Order, context};
+pub(crate) use pass::{Order, context, hold_without_secrets};
 
 /// Between two tries of the same assignment or record.
 const RETRY: Bounds = Bounds {

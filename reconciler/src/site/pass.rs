@@ -146,7 +146,9 @@ pub(super) fn adopt(world: &mut SiteWorld, context: &Context, mut plan: SitePlan
         )]);
     }
     world.bug = bug;
-    hold_without_secrets(core, &context.site, &mut plan);
+    hold_without_secrets(&mut plan, |site, name| {
+        core.secrets.lookup(Some(site), name).is_some()
+    });
     let before = world.plan.take();
     // What is not known in the first second is no event.
     if core.authority.state() != WriterState::Starting {
@@ -160,14 +162,18 @@ pub(super) fn adopt(world: &mut SiteWorld, context: &Context, mut plan: SitePlan
 }
 
 /// An assignment that names a secret the reconciler does not have is held.
-fn hold_without_secrets(core: &Core, site: &SiteCode, plan: &mut SitePlan) {
+pub(crate) fn hold_without_secrets(
+    plan: &mut SitePlan,
+    has_secret: impl Fn(&SiteCode, &SecretName) -> bool,
+) {
+    let site = &plan.site;
     let mut missing = Vec::new();
     plan.assignments.retain(|server, planned| {
         let lacks: Vec<Hold> = planned
             .instances
             .iter()
             .flat_map(|(group, spec)| spec.secrets().map(move |name| (group, name)))
-            .filter(|(_, name)| core.secrets.lookup(Some(site), name).is_none())
+            .filter(|(_, name)| !has_secret(site, name))
             .map(|(group, name)| Hold {
                 about: InstanceName {
                     site: site.clone(),

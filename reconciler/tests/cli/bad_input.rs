@@ -64,6 +64,7 @@ fn no_reconciler_is_3_with_the_way_on() {
         &["history"],
         &["logs", "P01/managementPoint@p01-f1"],
         &["plan", "--live"],
+        &["plan", ".", "--live"],
         &["wait", "--converged", "--timeout", "1ms"],
         &["suspend", "P01", "--reason", "x"],
         &["resume", "--all"],

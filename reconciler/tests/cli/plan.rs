@@ -175,3 +175,12 @@ fn json_has_steps_holds_and_counts() {
     assert!(plan["sites"]["P01"]["steps"].as_array().unwrap().len() > 3);
     assert!(plan["id"].as_str().unwrap().contains('+'));
 }
+
+#[test]
+fn what_does_not_check_is_not_sent_to_a_reconciler() {
+    let dir = small();
+    write_site(dir.path(), &SITE.replace("type: primary", "type: primry"));
+    let ran = stead(dir.path(), &["plan", ".", "--live", "--api", "gone.sock"]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran}");
+    assert!(ran.err.contains("does not check"), "{ran}");
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stead_schemas::desired::{Guards, HierarchyDesired, Placement, SiteDesired};
-use stead_schemas::plan::HoldReason;
+use stead_schemas::plan::{HoldReason, SitePlan};
 use stead_schemas::role::Role;
 
 use super::model::{Model, SiteExt, mk_dns, mk_generation, mk_service, mk_site, name};
@@ -138,6 +138,13 @@ fn h38_the_plan_id_changes_with_facts_not_with_health_or_time() {
         .broken
         .insert(name("distributionPoint"));
     assert_eq!(id(&model), first);
+    let held = SitePlan {
+        steps: Vec::new(),
+        ..model.plan()
+    };
+    let (plan, observed) = (model.plan(), model.observe());
+    let with_held = plan_id("1769dc9f3a", &[(&plan, &observed), (&held, &observed)]);
+    assert_eq!(with_held, first, "what is only held somewhere is no fact");
     model.host("fab-mp1").real.generation = Some(mk_generation(99));
     assert_ne!(id(&model), first, "another assignment is in force");
 }

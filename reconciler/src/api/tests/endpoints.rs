@@ -1,5 +1,6 @@
 //! The router as callers meet it: who may call, what is refused, what reaches the backend.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, to_bytes};
@@ -12,22 +13,30 @@ use stead_schemas::api::{
     SecretView, SuspendRequest, WriterState,
 };
 use stead_schemas::generation::Epoch;
-use stead_schemas::names::{Identity, IdentityKind, SiteCode};
+use stead_schemas::names::{Identity, IdentityKind, SecretName, SiteCode};
+use stead_schemas::record::RecordKey;
 use stead_wire::serve::Caller;
+use tokio::sync::Semaphore;
 
-use super::world::snapshot;
-use crate::api::{Access, Answer, Backend, LogRequest, LogStream, Snapshot, router};
+use super::world::{served, snapshot};
+use crate::api::{Access, Answer, Backend, LogRequest, LogStream, RecordsRead, Snapshot, router};
 
 /// Writes down what it is asked, with who asked.
-struct Recorder {
-    snapshot: Arc<Snapshot>,
+pub(super) struct Recorder {
+    pub(super) snapshot: Arc<Snapshot>,
+    /// The one turn to plan.
+    pub(super) turn: Arc<Semaphore>,
+    /// Whether DNS servers answer, and that nothing is there.
+    pub(super) dns_answers: bool,
     asked: Mutex<Vec<String>>,
 }
 
 impl Recorder {
-    fn new(snapshot: Snapshot) -> Arc<Self> {
+    pub(super) fn new(snapshot: Snapshot) -> Arc<Self> {
         Arc::new(Self {
             snapshot: Arc::new(snapshot),
+            turn: Arc::new(Semaphore::new(1)),
+            dns_answers: true,
             asked: Mutex::default(),
         })
     }
@@ -39,7 +48,7 @@ impl Recorder {
         Box::pin(async move { Ok(CommandAnswer { text, consequences }) })
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -102,12 +111,27 @@ impl Backend for Recorder {
         Box::pin(async move { Err(ApiError { error, hint: None }) })
     }
 
+    fn plan_turn(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.turn)
+    }
+
+    fn read_records(&self, keys: BTreeSet<RecordKey>) -> RecordsRead {
+        let answered = keys.into_iter().filter(|_| self.dns_answers);
+        let read = answered.map(|key| (key, served(None, None)));
+        let read = read.collect();
+        Box::pin(async move { read })
+    }
+
+    fn has_secret(&self, _: &SiteCode, _: &SecretName) -> bool {
+        false
+    }
+
     fn metrics(&self) -> String {
         "# EOF\n".to_owned()
     }
 }
 
-fn identity(kind: IdentityKind) -> Caller {
+pub(super) fn identity(kind: IdentityKind) -> Caller {
     Caller(Identity {
         hierarchy: "contoso".parse().unwrap(),
         kind,
@@ -119,17 +143,17 @@ fn get(path: &str) -> Request<Body> {
     Request::get(path).body(Body::empty()).unwrap()
 }
 
-fn post(path: &str, body: impl Into<Body>) -> Request<Body> {
+pub(super) fn post(path: &str, body: impl Into<Body>) -> Request<Body> {
     let request = Request::post(path).header("content-type", "application/json");
     request.body(body.into()).unwrap()
 }
 
-fn with(mut request: Request<Body>, caller: Caller) -> Request<Body> {
+pub(super) fn with(mut request: Request<Body>, caller: Caller) -> Request<Body> {
     request.extensions_mut().insert(caller);
     request
 }
 
-async fn call(
+pub(super) async fn call(
     backend: &Arc<Recorder>,
     access: Access,
     request: Request<Body>,
@@ -179,7 +203,7 @@ async fn who_may_call_over_tls_is_an_operator_only() {
 async fn commands_are_refused_before_the_backend_hears_of_them() {
     let backend = Recorder::new(snapshot());
     let body = r#"{"reason": "CHG-1"}"#;
-    for path in ["/v1/suspend", "/v1/resume", "/v1/confirm-lost"] {
+    for path in ["/v1/plan", "/v1/suspend", "/v1/resume", "/v1/confirm-lost"] {
         let (status, _) = call(&backend, Access::Tls, post(path, body)).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
         let server = with(post(path, body), identity(IdentityKind::Server));

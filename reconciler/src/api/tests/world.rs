@@ -27,7 +27,7 @@ pub(crate) const REVISION: &str = "77d0e1b0000000000000000000000000000000aa";
 pub(crate) const MESSAGE: &str = "exit status 17";
 pub(crate) const MARK: &str = "v=1 h=contoso s=P01 t=0 g=1:stead-1:x.4";
 
-const HIERARCHY: &str = "apiVersion: stead/v1
+pub(crate) const HIERARCHY: &str = "apiVersion: stead/v1
 kind: Hierarchy
 metadata: {name: contoso}
 spec:
