@@ -255,7 +255,7 @@ pub struct PlannedAssignment {
     /// The generation in force when this was planned (compare and swap at the agent).
     pub based_on: Option<Generation>,
     /// Everything the server should run afterwards.
-    pub instances: BTreeMap<GroupName, InstanceSpec>,
+    pub instances: BTreeMap<GroupName, Box<InstanceSpec>>,
     /// The ready steps it carries out.
     pub steps: Vec<StepId>,
 }

@@ -39,7 +39,7 @@ pub struct Assignment {
     /// The git revision it comes from.
     pub revision: String,
     /// Everything the server should run.
-    pub instances: BTreeMap<GroupName, InstanceSpec>,
+    pub instances: BTreeMap<GroupName, Box<InstanceSpec>>,
 }
 
 /// An assignment, what it was planned against, and the secrets it names.
@@ -281,11 +281,12 @@ pub struct AgentReport {
     /// The assignment in force; none before the first.
     pub generation: Option<Generation>,
     /// The instances of the assignment in force, whole: what the next one must repeat for every
-    /// instance it does not touch.
+    /// instance it does not touch. Boxed: a map keeps room for eleven values, and most servers have
+    /// one or two (H25).
     #[serde(default)]
-    pub assigned: BTreeMap<GroupName, InstanceSpec>,
+    pub assigned: BTreeMap<GroupName, Box<InstanceSpec>>,
     /// Every instance there is: assigned, or still being stopped.
-    pub instances: BTreeMap<GroupName, InstanceReport>,
+    pub instances: BTreeMap<GroupName, Box<InstanceReport>>,
     /// Versions of the secrets held (H30); never a value.
     #[serde(default)]
     pub secrets: BTreeMap<SecretName, String>,

@@ -190,7 +190,7 @@ fn what_cannot_be_carried_out_is_refused_whole() {
         asked
             .assignment
             .instances
-            .insert("web".parse().unwrap(), spec);
+            .insert("web".parse().unwrap(), Box::new(spec));
         match refused(&ledger(), &asked) {
             Refusal::Invalid { reason } => assert!(reason.contains(want), "{reason}"),
             other => panic!("{other:?}"),

@@ -146,7 +146,7 @@ impl Supervisor {
                     .secrets()
                     .filter_map(|name| Some((name.clone(), versions.get(name)?.clone())))
                     .collect(),
-                spec: Arc::new(spec.clone()),
+                spec: Arc::from(spec.clone()),
             };
             self.announce(group, spec);
             self.tell(group, Want::Run(run));
@@ -156,10 +156,8 @@ impl Supervisor {
     /// A new instance is in the report from the moment its assignment is.
     fn announce(&self, group: &GroupName, spec: &InstanceSpec) {
         self.context.board.change(|report| {
-            report
-                .instances
-                .entry(group.clone())
-                .or_insert_with(|| InstanceReport {
+            report.instances.entry(group.clone()).or_insert_with(|| {
+                Box::new(InstanceReport {
                     role: spec.role,
                     spec: spec.id(),
                     phase: Phase::Starting,
@@ -169,7 +167,8 @@ impl Supervisor {
                     restarts: 0,
                     endpoint: SocketAddr::new(spec.address, spec.port),
                     message: None,
-                });
+                })
+            });
         });
     }
 

@@ -203,8 +203,9 @@ fn install(
                 .get_mut(now)
                 .and_then(|s| s.report.as_mut());
             if let Some(report) = report {
-                report.instances.insert(group.clone(), healthy(&spec));
-                report.assigned.insert(group.clone(), spec);
+                let healthy = Box::new(healthy(&spec));
+                report.instances.insert(group.clone(), healthy);
+                report.assigned.insert(group.clone(), Box::new(spec));
             }
         }
     }

@@ -27,7 +27,7 @@ pub(crate) fn assignments(
             .or_insert_with(|| in_force(world, server));
         if comes {
             if let Some(spec) = spec(world, groups, group, server) {
-                assignment.instances.insert(group.clone(), spec);
+                assignment.instances.insert(group.clone(), Box::new(spec));
             }
         } else {
             assignment.instances.remove(group);

@@ -184,11 +184,11 @@ impl<'a> Server<'a> {
     }
 
     pub(crate) fn assigned(&self, group: &GroupName) -> Option<&'a InstanceSpec> {
-        self.report.and_then(|report| report.assigned.get(group))
+        self.report?.assigned.get(group).map(|spec| &**spec)
     }
 
     pub(crate) fn reported(&self, group: &GroupName) -> Option<&'a InstanceReport> {
-        self.report.and_then(|report| report.instances.get(group))
+        self.report?.instances.get(group).map(|seen| &**seen)
     }
 
     /// Whether an instance of the group is there.

@@ -96,7 +96,7 @@ mod tests {
             assigned: BTreeMap::new(),
             instances: groups
                 .iter()
-                .map(|group| (group.parse().unwrap(), instance.clone()))
+                .map(|group| (group.parse().unwrap(), Box::new(instance.clone())))
                 .collect(),
             secrets: BTreeMap::new(),
             problems: Vec::new(),

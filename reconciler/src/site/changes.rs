@@ -141,7 +141,7 @@ pub fn of_report(
         server: after.server.clone(),
     };
     let changed = after.instances.iter().filter_map(|(group, instance)| {
-        let text = instance_words(old.get(group), instance)?;
+        let text = instance_words(old.get(group).map(|old| &**old), instance)?;
         Some(Happened::new(JournalKind::Instance, name(group), text))
     });
     let gone = old
@@ -260,7 +260,7 @@ mod tests {
             assigned: BTreeMap::new(),
             instances: instances
                 .iter()
-                .map(|(name, instance)| (name.parse().unwrap(), instance.clone()))
+                .map(|(name, instance)| (name.parse().unwrap(), Box::new(instance.clone())))
                 .collect(),
             secrets: BTreeMap::new(),
             problems: Vec::new(),

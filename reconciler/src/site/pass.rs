@@ -9,7 +9,7 @@ use std::sync::Arc;
 use stead_plan::{Context, Permits, Policy, lint, plan_site, recorded_after, summarise};
 use stead_schemas::api::WriterState;
 use stead_schemas::generation::Generation;
-use stead_schemas::names::{InstanceName, SecretName, ServerName, SiteCode};
+use stead_schemas::names::{GroupName, InstanceName, SecretName, ServerName, SiteCode};
 use stead_schemas::observed::Contact;
 use stead_schemas::plan::{
     Hold, HoldReason, PlannedAssignment, PlannedRecord, SitePlan, Step, StepId,
@@ -211,7 +211,7 @@ pub(super) fn orders(core: &Core, site: &SiteCode, world: &mut SiteWorld, now: W
     for (server, planned) in &plan.assignments {
         let free = !world.sending.contains_key(server);
         if free && world.retries.may(&Target::Agent(server.clone()), now) {
-            let secrets = secrets_of(core, site, &planned.instances.values().collect::<Vec<_>>());
+            let secrets = secrets_of(core, site, &specs_of(&planned.instances));
             let Some(generation) = core.authority.next() else {
                 return orders;
             };
@@ -275,7 +275,7 @@ fn refresh_secrets(
         let (Contact::Heard, Some(report), true) = (server.contact, &server.report, idle) else {
             continue;
         };
-        let specs: Vec<&InstanceSpec> = report.assigned.values().collect();
+        let specs = specs_of(&report.assigned);
         let secrets = secrets_of(core, site, &specs);
         let old = |(name, material): (&SecretName, &SecretMaterial)| {
             report.secrets.get(name) != Some(&material.version)
@@ -304,6 +304,10 @@ fn refresh_secrets(
             steps: Vec::new(),
         });
     }
+}
+
+fn specs_of(instances: &BTreeMap<GroupName, Box<InstanceSpec>>) -> Vec<&InstanceSpec> {
+    instances.values().map(|spec| &**spec).collect()
 }
 
 fn names_of<'a>(specs: &[&'a InstanceSpec]) -> BTreeSet<&'a SecretName> {

@@ -204,7 +204,10 @@ mod tests {
             highest_epoch: None,
             generation: None,
             assigned: BTreeMap::new(),
-            instances: instances.into_iter().collect(),
+            instances: instances
+                .into_iter()
+                .map(|(name, instance)| (name, Box::new(instance)))
+                .collect(),
             secrets: BTreeMap::new(),
             problems: Vec::new(),
         };

@@ -214,7 +214,7 @@ async fn good_assign(
                     endpoint: SocketAddr::new(spec.address, spec.port),
                     message: None,
                 };
-                (group.clone(), instance)
+                (group.clone(), Box::new(instance))
             })
             .collect();
         report.sequence += 1;

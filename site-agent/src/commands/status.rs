@@ -72,7 +72,7 @@ async fn without_agent(layout: &Layout, ledger: &Ledger) -> LocalStatus {
                 instance.message = Some("it does not run".to_owned());
             }
         }
-        report.instances.insert(group, instance);
+        report.instances.insert(group, Box::new(instance));
     }
     agent::status_of(ledger, report, None)
 }

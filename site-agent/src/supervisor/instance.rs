@@ -444,7 +444,7 @@ impl InstanceTask {
                     shown.spec = report.spec.clone();
                     shown.restarts = report.restarts;
                 })
-                .or_insert(report);
+                .or_insert_with(|| Box::new(report));
         });
     }
 
@@ -480,6 +480,7 @@ impl InstanceTask {
 
     fn show(&self, shown: InstanceReport) {
         self.context.board.change(|report| {
+            let shown = Box::new(shown);
             report.instances.insert(self.group.clone(), shown);
         });
     }

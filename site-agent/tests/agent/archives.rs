@@ -74,7 +74,7 @@ async fn an_archive_comes_over_http_as_well() {
     }
     let url = format!("http://{}:{}/app.tar.gz", point.address, point.port);
     let mut both = one("point", point);
-    both.insert("app".parse().unwrap(), from(url, sha, "bin/run"));
+    both.insert("app".parse().unwrap(), Box::new(from(url, sha, "bin/run")));
     lab.assign(both).await;
     lab.until_healthy("app").await;
 }

@@ -54,12 +54,15 @@ async fn without_anything_the_error_says_so() {
 async fn purge_removes_the_data_of_what_is_gone_only() {
     let mut lab = Lab::running().await;
     let mut both = one("web", web());
-    both.insert("old".parse().unwrap(), command(&["sleep", "1000"]));
+    both.insert(
+        "old".parse().unwrap(),
+        Box::new(command(&["sleep", "1000"])),
+    );
     lab.assign(both).await;
     lab.until_healthy("web").await;
     lab.until_healthy("old").await;
     let spec = lab.report().await.unwrap().assigned[&"web".parse().unwrap()].clone();
-    lab.assign(one("web", spec)).await;
+    lab.assign(one("web", *spec)).await;
     lab.until_instance_gone("old").await;
     let state = lab.state().display().to_string();
     let listed = text(&lab.run(&["purge", "--state", &state]));
@@ -91,7 +94,7 @@ async fn built_in_roles_run_and_those_without_a_program_say_so() {
         let mut spec = web();
         spec.role = role;
         spec.program = Program::BuiltIn;
-        assigned.insert(group.parse().unwrap(), spec);
+        assigned.insert(group.parse().unwrap(), Box::new(spec));
     }
     lab.assign(assigned).await;
     lab.until_healthy("distributionPoint").await;

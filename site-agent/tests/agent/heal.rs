@@ -190,7 +190,7 @@ async fn checks_tell_sick_from_well() {
     tcp.health = Some(check(Probe::Tcp { port: None }));
     let listener = std::net::TcpListener::bind((tcp.address, tcp.port)).unwrap();
     let mut both = one("cmd", spec);
-    both.insert("tcp".parse().unwrap(), tcp);
+    both.insert("tcp".parse().unwrap(), Box::new(tcp));
     lab.assign(both).await;
     let first = lab.until_healthy("cmd").await;
     lab.until_healthy("tcp").await;
@@ -250,7 +250,7 @@ async fn a_reload_with_wrong_settings_changes_nothing() {
 async fn h18_all_killed_at_once_is_healed() {
     let mut lab = Lab::running().await;
     let mut both = one("web", web());
-    both.insert("other".parse().unwrap(), web());
+    both.insert("other".parse().unwrap(), Box::new(web()));
     lab.assign(both).await;
     for _ in 0..3 {
         let victim = lab.until_healthy("web").await.pid.unwrap();

@@ -34,7 +34,7 @@ const CALL: Duration = Duration::from_secs(10);
 
 static NEXT: AtomicU8 = AtomicU8::new(1);
 
-pub(crate) type Instances = BTreeMap<GroupName, InstanceSpec>;
+pub(crate) type Instances = BTreeMap<GroupName, Box<InstanceSpec>>;
 pub(crate) type Secrets = BTreeMap<SecretName, SecretMaterial>;
 
 pub(crate) struct Lab {
@@ -218,10 +218,10 @@ impl Lab {
         let name: GroupName = group.parse().unwrap();
         let report = self
             .until(&format!("{group} {what}"), |report| {
-                report.instances.get(&name).is_some_and(&wanted)
+                report.instances.get(&name).is_some_and(|one| wanted(one))
             })
             .await;
-        report.instances[&name].clone()
+        (*report.instances[&name]).clone()
     }
 
     pub(crate) async fn until_healthy(&self, group: &str) -> InstanceReport {
@@ -385,7 +385,7 @@ pub(crate) fn generation(counter: u64, number: u64) -> Generation {
 }
 
 pub(crate) fn one(group: &str, spec: InstanceSpec) -> Instances {
-    Instances::from([(group.parse().unwrap(), spec)])
+    Instances::from([(group.parse().unwrap(), Box::new(spec))])
 }
 
 /// An instance without a check.

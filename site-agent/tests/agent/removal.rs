@@ -115,7 +115,10 @@ async fn h10_a_stopped_instance_is_killed() {
 async fn ctrl_c_leaves_nothing() {
     let mut lab = Lab::running().await;
     let mut both = one("web", web());
-    both.insert("sleep".parse().unwrap(), command(&["sleep", "1000"]));
+    both.insert(
+        "sleep".parse().unwrap(),
+        Box::new(command(&["sleep", "1000"])),
+    );
     lab.assign(both).await;
     lab.until_healthy("web").await;
     lab.until_healthy("sleep").await;
@@ -147,7 +150,10 @@ async fn terminating_the_agent_leaves_its_instances() {
 async fn a_lost_ledger_stops_nothing_until_the_first_assignment() {
     let mut lab = Lab::running().await;
     let mut both = one("web", web());
-    both.insert("old".parse().unwrap(), command(&["sleep", "1000"]));
+    both.insert(
+        "old".parse().unwrap(),
+        Box::new(command(&["sleep", "1000"])),
+    );
     lab.assign(both).await;
     let web_pid = lab.until_healthy("web").await.pid.unwrap();
     let old_pid = lab.until_healthy("old").await.pid.unwrap();
@@ -159,7 +165,7 @@ async fn a_lost_ledger_stops_nothing_until_the_first_assignment() {
     assert_eq!((report.instances.len(), report.generation), (2, None));
     assert!(lives(web_pid) && lives(old_pid));
     lab.forget();
-    lab.assign(one("web", spec)).await;
+    lab.assign(one("web", *spec)).await;
     lab.until_instance_gone("old").await;
     assert_eq!(lab.until_healthy("web").await.pid, Some(web_pid), "kept");
     assert!(

@@ -303,7 +303,10 @@ async fn a_full_disk_refuses_and_changes_nothing() {
     // Until nothing more fits.
     drop(fs::write(&filler, vec![b'x'; 1024 * 1024]));
     let mut both = one("web", web());
-    both.insert("more".parse().unwrap(), command(&["sleep", "1000"]));
+    both.insert(
+        "more".parse().unwrap(),
+        Box::new(command(&["sleep", "1000"])),
+    );
     let request = lab.request(both, Secrets::new());
     let (code, refused) = refusal(lab.put(&request).await);
     assert_eq!(code, 507);

@@ -102,7 +102,7 @@ async fn assign(
         report.instances = assignment
             .instances
             .iter()
-            .map(|(name, spec)| (name.clone(), healthy(spec)))
+            .map(|(name, spec)| (name.clone(), Box::new(healthy(spec))))
             .collect();
         report.assigned = assignment.instances;
         let secrets = request.secrets.into_iter();

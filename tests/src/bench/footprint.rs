@@ -141,7 +141,7 @@ async fn assign(peer: &Peer, harness: &Harness) {
 fn assignment(harness: &Harness) -> AssignRequest {
     let instances = (0..INSTANCES).map(|number| {
         let name = GroupName::new(format!("content-{number}")).expect("a name");
-        (name, spec(harness, 8_080 + number))
+        (name, Box::new(spec(harness, 8_080 + number)))
     });
     AssignRequest {
         assignment: Assignment {

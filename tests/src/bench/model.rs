@@ -125,7 +125,7 @@ impl SiteModel {
             report.instances = assignment
                 .instances
                 .iter()
-                .map(|(name, spec)| (name.clone(), healthy(spec, self.now)))
+                .map(|(name, spec)| (name.clone(), Box::new(healthy(spec, self.now))))
                 .collect();
             report.assigned = assignment.instances;
         }

@@ -541,7 +541,7 @@ impl Host {
 
     fn assign(
         &mut self,
-        instances: BTreeMap<GroupName, stead_schemas::wire::InstanceSpec>,
+        instances: BTreeMap<GroupName, Box<stead_schemas::wire::InstanceSpec>>,
         generation: Generation,
     ) {
         assert_eq!(
@@ -567,7 +567,7 @@ impl Host {
                 endpoint: SocketAddr::new(spec.address, spec.port),
                 message: None,
             };
-            self.real.instances.insert(group.clone(), report);
+            self.real.instances.insert(group.clone(), Box::new(report));
         }
         self.real.assigned = instances;
         self.real.generation = Some(generation);

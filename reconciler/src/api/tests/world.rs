@@ -264,7 +264,7 @@ fn carry_out(plan: &SitePlan, observed: &mut SiteObserved) {
         report.instances = assignment
             .instances
             .iter()
-            .map(|(group, spec)| (group.clone(), running(spec)))
+            .map(|(group, spec)| (group.clone(), Box::new(running(spec))))
             .collect();
     }
     for (key, record) in &plan.records {
