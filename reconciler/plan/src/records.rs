@@ -248,16 +248,7 @@ fn ready_steps(
             }
         };
         let place = parts.first().and_then(|part| part.group.place());
-        push(
-            world,
-            id.clone(),
-            action,
-            Vec::new(),
-            None,
-            because,
-            place,
-            draft,
-        );
+        draft.push(record_step(world, id.clone(), action, because, place));
         ids.push(id);
     }
 }
@@ -338,16 +329,11 @@ fn publish_part(
     let action = Action::Publish {
         record: key.clone(),
     };
-    push(
-        world,
-        id.clone(),
-        action,
+    draft.push(Step {
         waits,
-        part_of(part),
-        because,
-        part.group.place(),
-        draft,
-    );
+        part_of: part_of(part),
+        ..record_step(world, id.clone(), action, because, part.group.place())
+    });
     id
 }
 
@@ -370,16 +356,11 @@ fn withdraw_part(
     let action = Action::Withdraw {
         record: key.clone(),
     };
-    push(
-        world,
-        id.clone(),
-        action,
+    draft.push(Step {
         waits,
-        part_of(part),
-        because,
-        part.group.place(),
-        draft,
-    );
+        part_of: part_of(part),
+        ..record_step(world, id.clone(), action, because, part.group.place())
+    });
     id
 }
 
@@ -400,16 +381,10 @@ fn withdraw_former(
     let action = Action::Withdraw {
         record: key.clone(),
     };
-    push(
-        world,
-        id.clone(),
-        action,
+    draft.push(Step {
         waits,
-        None,
-        because,
-        part.group.place(),
-        draft,
-    );
+        ..record_step(world, id.clone(), action, because, part.group.place())
+    });
     id
 }
 
@@ -419,26 +394,23 @@ fn part_of(part: &Part<'_, '_>) -> Option<Move> {
     part.member.part_of.clone().filter(|_| !sick)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the fields of a step")]
-pub(crate) fn push(
+/// A step that writes a record; it waits for nothing and is part of no move unless the caller says so.
+pub(crate) fn record_step(
     world: &World<'_>,
     id: StepId,
     action: Action,
-    waits: Vec<Wait>,
-    part_of: Option<Move>,
     because: String,
     place: Option<&Place>,
-    draft: &mut Draft,
-) {
-    draft.push(Step {
+) -> Step {
+    Step {
         id,
         action,
-        waits,
-        part_of,
+        waits: Vec::new(),
+        part_of: None,
         because,
         place: place.cloned(),
         deadline: world.policy.record_step,
-    });
+    }
 }
 
 /// Notes a write; refused where the mark begins like ours and can't be read.

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use stead_schemas::desired::{DnsDesired, ServerDesired};
 use stead_schemas::names::{ServerName, address_type};
 use stead_schemas::observed::RecordObserved;
-use stead_schemas::plan::{Action, HoldReason, StepId, Wait};
+use stead_schemas::plan::{Action, HoldReason, Step, StepId, Wait};
 use stead_schemas::record::{RecordKey, RecordSet, RecordType};
 
 use crate::members::Group;
 use crate::publish::{Board, Standing, address_data, first_set, server_key, srv_targets};
-use crate::records::{Part, Writes, may_write, push, target_withdrawals, write};
+use crate::records::{Part, Writes, may_write, record_step, target_withdrawals, write};
 use crate::road::{Draft, publish_key_id, remove_id, update_id, withdraw_key_id};
 use crate::world::{Seen, Server, World};
 
@@ -154,16 +154,10 @@ fn publish_one(
     let action = Action::Publish {
         record: key.clone(),
     };
-    push(
-        world,
-        id.clone(),
-        action,
+    draft.push(Step {
         waits,
-        None,
-        because,
-        place,
-        draft,
-    );
+        ..record_step(world, id.clone(), action, because, place)
+    });
     if ready {
         write(board, key, Some(want), vec![id], place, writes, draft);
     }
@@ -299,7 +293,10 @@ fn take_away(
         record: key.clone(),
     };
     let because = "nothing declared wants it".to_owned();
-    push(world, id.clone(), action, waits, None, because, None, draft);
+    draft.push(Step {
+        waits,
+        ..record_step(world, id.clone(), action, because, None)
+    });
     if ready {
         write(board, key, None, vec![id], None, writes, draft);
     }
