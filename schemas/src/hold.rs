@@ -59,6 +59,12 @@ impl fmt::Display for HoldReason {
             Self::RecordUnknown { record } => {
                 write!(f, "what the DNS servers answer for {record} is not known")
             }
+            Self::PortTaken {
+                group,
+                port,
+                server,
+                by,
+            } => write!(f, "{group} needs port {port}, which {by} has on {server}"),
             Self::Protected => f.write_str("it is protected: removing it takes two commits"),
             Self::RecordContested { record } => write!(
                 f,
@@ -96,7 +102,7 @@ impl HoldReason {
     pub fn remedy(&self, about: &str) -> Option<String> {
         match self {
             Self::AwaitingJoin { server } => Some(format!(
-                "stead pki issue server {server}, then start its site-agent with that certificate"
+                "stead pki issue --dir pki server {server}, then start its site-agent with that certificate"
             )),
             Self::BudgetSpent { budget, wanted, .. } => Some(format!(
                 "make the change in smaller commits, or raise guards.{budget} to {wanted}"
@@ -123,6 +129,9 @@ impl HoldReason {
             Self::OldActiveUnknown { server } => {
                 Some(format!("bring {server} back, or set `active` back to it"))
             }
+            Self::PortTaken { group, .. } => Some(format!(
+                "give {group} another `port`, or a server that has none of them"
+            )),
             Self::Protected => Some(
                 "set `protect: false` in one commit, remove in the next; or restore it".to_owned(),
             ),
@@ -203,6 +212,12 @@ mod tests {
             HoldReason::OldActiveUnknown { server: server() },
             HoldReason::OnlyObserved,
             HoldReason::RecordUnknown { record: record() },
+            HoldReason::PortTaken {
+                group: "dp".parse().unwrap(),
+                port: 8080,
+                server: server(),
+                by: "proxy".parse().unwrap(),
+            },
             HoldReason::Protected,
             HoldReason::RecordContested { record: record() },
             HoldReason::ReconcilerSuspect,

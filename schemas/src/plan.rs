@@ -377,6 +377,17 @@ pub enum HoldReason {
         /// The record.
         record: RecordKey,
     },
+    /// The servers that could take an instance run something else on its port.
+    PortTaken {
+        /// The group.
+        group: GroupName,
+        /// Its port.
+        port: u16,
+        /// One of those servers.
+        server: ServerName,
+        /// What runs on that port there.
+        by: GroupName,
+    },
     /// Removal of something that was protected when last applied.
     Protected,
     /// Somebody else writes the same record again and again.
@@ -443,6 +454,7 @@ impl HoldReason {
             | Self::NeedsConfirmLost { .. }
             | Self::NoCandidate { .. }
             | Self::OldActiveUnknown { .. }
+            | Self::PortTaken { .. }
             | Self::Protected
             | Self::RecordContested { .. }
             | Self::SecretMissing { .. } => true,

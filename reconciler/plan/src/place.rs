@@ -57,10 +57,14 @@ pub(crate) fn place<'a>(
     let Some(desired) = world.desired else {
         return all;
     };
-    let mut load: BTreeMap<&ServerName, u32> = BTreeMap::new();
+    let mut load = Load::of(world);
     if let Some(site_server) = &desired.site_server {
         let targets = vec![&site_server.active];
-        count(&mut load, &targets);
+        load.count(
+            &SITE_SERVER,
+            Source::SiteServer(site_server).port(),
+            &targets,
+        );
         all.insert(
             &*SITE_SERVER,
             Placed {
@@ -79,7 +83,7 @@ pub(crate) fn place<'a>(
                 keep(world, group, holders)
             }
         };
-        count(&mut load, &placed.targets);
+        load.count(name, group.port, &placed.targets);
         all.insert(name, placed);
     }
     for group in counted {
@@ -89,9 +93,45 @@ pub(crate) fn place<'a>(
     all
 }
 
-fn count<'a>(load: &mut BTreeMap<&'a ServerName, u32>, targets: &[&'a ServerName]) {
-    for server in targets {
-        *load.entry(server).or_default() += 1;
+/// What the servers have to bear already.
+struct Load<'a> {
+    /// How many instances.
+    instances: BTreeMap<&'a ServerName, u32>,
+    /// Whose port it is: what is placed there, and what still runs there.
+    ports: BTreeMap<(&'a ServerName, u16), BTreeSet<&'a GroupName>>,
+}
+
+impl<'a> Load<'a> {
+    fn of(world: &World<'a>) -> Self {
+        let running = world.servers.iter().flat_map(|(server, seen)| {
+            let assigned = seen.report.into_iter().flat_map(|report| &report.assigned);
+            assigned.map(|(group, spec)| ((*server, spec.port), group))
+        });
+        let mut ports: BTreeMap<_, BTreeSet<&GroupName>> = BTreeMap::new();
+        for (port, group) in running {
+            ports.entry(port).or_default().insert(group);
+        }
+        Self {
+            instances: BTreeMap::new(),
+            ports,
+        }
+    }
+
+    fn count(&mut self, group: &'a GroupName, port: u16, targets: &[&'a ServerName]) {
+        for server in targets {
+            *self.instances.entry(server).or_default() += 1;
+            self.ports.entry((server, port)).or_default().insert(group);
+        }
+    }
+
+    fn burden(&self, server: &ServerName) -> u32 {
+        self.instances.get(server).copied().unwrap_or(0)
+    }
+
+    /// The other group that has the port of this one there.
+    fn port_owner(&self, server: &'a ServerName, group: &GroupDesired) -> Option<&'a GroupName> {
+        let owners = self.ports.get(&(server, group.port))?;
+        owners.iter().find(|owner| ***owner != group.name).copied()
     }
 }
 
@@ -261,7 +301,7 @@ fn fill<'a>(
     world: &World<'a>,
     group: &'a GroupDesired,
     placed: &mut Placed<'a>,
-    load: &mut BTreeMap<&'a ServerName, u32>,
+    load: &mut Load<'a>,
 ) {
     let rule = by_count(group);
     if placed.targets.len() >= rule.wanted
@@ -285,11 +325,18 @@ fn fill<'a>(
     for target in &placed.targets {
         free.remove(target);
     }
+    let mut clash = None;
+    free.retain(|server, _| match load.port_owner(server, group) {
+        Some(owner) => {
+            clash.get_or_insert((*server, owner));
+            false
+        }
+        None => true,
+    });
     while placed.targets.len() < rule.wanted {
-        let burden = |name: &ServerName| load.get(name).copied().unwrap_or(0);
         let best = free
             .iter()
-            .min_by_key(|(name, server)| (crowd.around(server), burden(name), **name))
+            .min_by_key(|(name, server)| (crowd.around(server), load.burden(name), **name))
             .map(|(name, _)| *name);
         let Some(best) = best else {
             break;
@@ -297,9 +344,9 @@ fn fill<'a>(
         free.remove(best);
         placed.targets.push(best);
         crowd.change(world, best, |count| count + 1);
-        *load.entry(best).or_default() += 1;
+        load.count(&group.name, group.port, &[best]);
     }
-    note_shortage(world, group, &rule, placed);
+    note_shortage(world, group, &rule, clash, placed);
     placed.targets.sort();
 }
 
@@ -345,6 +392,7 @@ fn note_shortage(
     world: &World<'_>,
     group: &GroupDesired,
     rule: &ByCount<'_>,
+    clash: Option<(&ServerName, &GroupName)>,
     placed: &mut Placed<'_>,
 ) {
     let found = placed.targets.len();
@@ -355,15 +403,25 @@ fn note_shortage(
         server.hearing == Hearing::Never && server.declared.is_some_and(|d| matches(d, rule.among))
     });
     let number = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
-    placed.holds.push(match unjoined {
-        Some(server) => (
+    let of_group = || format!("{}/{}", world.code, group.name);
+    placed.holds.push(match (unjoined, clash) {
+        (Some(server), _) => (
             format!("{}/{}", world.code, server.name),
             HoldReason::AwaitingJoin {
                 server: server.name.clone(),
             },
         ),
-        None => (
-            format!("{}/{}", world.code, group.name),
+        (None, Some((server, by))) => (
+            of_group(),
+            HoldReason::PortTaken {
+                group: group.name.clone(),
+                port: group.port,
+                server: server.clone(),
+                by: by.clone(),
+            },
+        ),
+        (None, None) => (
+            of_group(),
             HoldReason::NoCandidate {
                 group: group.name.clone(),
                 wanted: number(rule.wanted),

@@ -219,6 +219,34 @@ fn instances_spread_over_zones_and_stay_where_they_are() {
     assert_eq!(road(&model.plan()), "", "nothing moves for a new zone");
 }
 
+/// Two counted groups with one port: never on one server, whichever was there first.
+#[test]
+fn counted_groups_with_one_port_stay_out_of_each_others_way() {
+    let site = mk_site("P01")
+        .servers("seattle/room-1", &["p01-f1", "p01-f2"])
+        .by_count("managementPoint", Role::ManagementPoint, 1)
+        .by_count("managementPoint-internet", Role::ManagementPoint, 1);
+    let mut model = Model::new(site);
+    model.converge(6);
+    assert_eq!(model.at("managementPoint"), ["p01-f1"]);
+    assert_eq!(model.at("managementPoint-internet"), ["p01-f2"]);
+    model.change(|site| {
+        let group = site.groups.get_mut(&name("managementPoint")).unwrap();
+        let Placement::ByCount { instances, .. } = &mut group.placement else {
+            panic!("counted");
+        };
+        *instances = 2;
+    });
+    assert_eq!(
+        road(&model.plan()),
+        "held  P01/managementPoint: managementPoint needs port 443, which managementPoint-internet has on p01-f2",
+        "nobody is pushed away"
+    );
+    model.change(|site| *site = site.clone().servers("seattle/room-1", &["p01-f3"]));
+    model.converge(6);
+    assert_eq!(model.at("managementPoint"), ["p01-f1", "p01-f3"]);
+}
+
 #[test]
 fn h8_a_role_that_may_not_run_twice_is_removed_first() {
     let site = mk_site("P01").servers("a", &["p01-a", "p01-b"]).by_hand(
