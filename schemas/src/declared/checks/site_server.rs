@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use super::super::problem::Findings;
 use super::super::resolve::active_of;
 use super::super::typed::ReadSite;
-use super::super::types::{ContentLibrarySpec, DatabaseSpec, Engine, LeaseSpec, SiteServerSpec};
+use super::super::types::{
+    ContentLibrarySpec, DatabaseSpec, Engine, LeaseSpec, Mode, SiteServerSpec,
+};
 use super::{Notices, Topology, has_server, no_such_server, pair, votes};
 use crate::names::ServerName;
 use crate::role::SiteType;
@@ -51,6 +53,7 @@ pub(super) fn check(
         return;
     }
     check_database(site, findings);
+    check_fencing(site, site_server, findings);
     check_content_library(site, findings);
     votes::check(topology, site, site_server, findings);
 }
@@ -107,6 +110,32 @@ fn check_database(site: &ReadSite<'_>, findings: &mut Findings) {
         }
         Some(_) => {}
     }
+}
+
+/// H9: a program that does not know of terms is fenced by its database login, or it can't be fenced.
+fn check_fencing(site: &ReadSite<'_>, site_server: &SiteServerSpec, findings: &mut Findings) {
+    let service = site_server.service.as_ref();
+    let foreign = service.is_some_and(|service| {
+        service.command.is_some() || service.archive.is_some() || service.systemd.is_some()
+    });
+    let logins = site
+        .spec()
+        .database
+        .as_ref()
+        .map(|database| database.engine);
+    let automatic = site_server.failover != Some(Mode::Manual);
+    if !foreign || !automatic || logins != Some(Engine::Embedded) {
+        return;
+    }
+    let message = "a site server with a program of its own can't be kept from an embedded \
+                   database: with `failover: automatic` two could write";
+    let path: &[&str] = match site_server.failover {
+        Some(_) => &["siteServer", "failover"],
+        None => &["siteServer", "service"],
+    };
+    let finding = site.error("fencing", site.key_spot(path), message);
+    let finding = finding.tag("H9");
+    findings.add(finding.hint("`engine: postgresql`, or `failover: manual`"));
 }
 
 /// SS-2, SP-12: active and passive use one content library.

@@ -284,6 +284,32 @@ fn a_zone_with_a_majority_of_votes_is_a_warning() {
     passes("witnesses: [p01-c]", "witnesses: [stead-1]");
 }
 
+/// H9: a foreign site server is fenced by its database login or not at all.
+#[test]
+fn h9_a_site_server_that_cannot_be_fenced_does_not_fail_over_by_itself() {
+    let built_in = "siteServer: {active: p01-a, passive: [p01-b], witnesses: [p01-c]}";
+    let foreign = |more: &str| {
+        let service = "service: {command: [/opt/cm]}";
+        built_in.replace("[p01-c]}", &format!("[p01-c], {service}{more}}}"))
+    };
+    let postgresql = "{engine: postgresql, name: cm, host: db.contoso.example, user: cm, password: {secret: db-password}}";
+    let embedded = GOOD.replace(postgresql, "{engine: embedded, server: p01-c}");
+    let fencing = |site_server: &str, yaml: &str| {
+        let yaml = yaml.replace(built_in, site_server);
+        told(&yaml, Severity::Error)
+            .into_iter()
+            .filter(|(code, ..)| *code == "fencing")
+            .map(|(_, tag, _)| tag)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(fencing(&foreign(""), &embedded), [Some("H9")]);
+    let automatic = foreign(", failover: automatic");
+    assert_eq!(fencing(&automatic, &embedded), [Some("H9")]);
+    assert_eq!(fencing(&foreign(", failover: manual"), &embedded), []);
+    assert_eq!(fencing(built_in, &embedded), [], "ours checks the term");
+    assert_eq!(fencing(&foreign(""), GOOD), [], "logins can be locked");
+}
+
 #[test]
 fn ss_2_sp_12_a_pair_shares_database_and_content_library() {
     breaks(
