@@ -23,6 +23,7 @@ pub struct Remote {
     pub(super) reference: String,
     pub(super) poll: DurationMs,
     pub(super) timeout: Duration,
+    pub(super) max_fetch_bytes: u64,
     shown: String,
 }
 
@@ -82,6 +83,7 @@ impl Remote {
             reference: full_name(&settings.reference()),
             poll: settings.poll,
             timeout: settings.timeout.std(),
+            max_fetch_bytes: u64::from(settings.max_fetch_mib) * 1024 * 1024,
             shown: settings.url.clone(),
         })
     }

@@ -200,3 +200,57 @@ fn processes_of(state: &Path) -> Vec<String> {
         .map(|folder| folder.file_name().to_string_lossy().into_owned())
         .collect()
 }
+
+/// A repository that grew past the limit: said, the last good commit stays, and nothing of what came
+/// is left on the disk.
+#[tokio::test]
+async fn a_fetch_that_is_too_large_is_refused_and_leaves_nothing() {
+    let remote = remote(with_token()).await;
+    let state = remote.dir.path().join("state");
+    let mut settings = remote.settings();
+    settings["maxFetchMib"] = json!(1);
+    let source = follow(&state, settings);
+    until_at(&source, remote.tip).await;
+    let before = bytes_below(&state);
+    // Random enough that no pack makes it small.
+    let mut seed = 1_u64;
+    let noise: String = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'!' + u8::try_from((seed >> 33) % 94).unwrap())
+    })
+    .take(4 * 1024 * 1024)
+    .collect();
+    let big = remote
+        .scratch
+        .commit(&[("a.yaml", "2"), ("big.txt", &noise)]);
+    source.waker().wake();
+    let trouble = until_trouble(&source, FetchCause::TooLarge).await;
+    assert_eq!(
+        source.state().borrow().head.as_ref().unwrap().id,
+        remote.tip
+    );
+    assert_eq!(read(&source, remote.tip), ["a.yaml=1"], "{trouble:?}");
+    // Each try begins by clearing what the one before left; the next good one leaves nothing.
+    let main = remote
+        .scratch
+        .git
+        .reference("refs/heads/main", remote.tip, true, "back");
+    main.unwrap();
+    let next = remote.scratch.commit(&[("a.yaml", "3")]);
+    assert_ne!(next, big);
+    source.waker().wake();
+    until_at(&source, next).await;
+    let grown = bytes_below(&state).saturating_sub(before);
+    assert!(grown < 256 * 1024, "{grown} bytes of a refused fetch stay");
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => bytes_below(&entry.path()),
+            Ok(_) => entry.metadata().map_or(0, |file| file.len()),
+            Err(_) => 0,
+        })
+        .sum()
+}

@@ -20,8 +20,6 @@ use super::{FetchCause, FetchError, blocking, classify};
 use crate::git::mirror::Mirror;
 use crate::git::remote::{Place, Remote};
 
-/// Largest file a fetch may write: a pack, hundreds of times the largest hierarchy (H23).
-const MOST_FILE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Most of standard error that is kept.
 const MOST_STDERR_BYTES: usize = 16 * 1024;
 /// How long the end of standard error is waited for once git has ended.
@@ -58,7 +56,7 @@ async fn run(mirror: &Mirror, remote: &Remote) -> Result<(ExitStatus, String), F
         FetchError::new(remote, cause, error)
     })?;
     let mut group = Group(child);
-    group.limit_files();
+    group.limit_files(remote.max_fetch_bytes);
     let stderr = tokio::spawn(read_bounded(group.0.stderr.take()));
     match tokio::time::timeout(remote.timeout, group.0.wait()).await {
         Err(_) => {
@@ -84,10 +82,10 @@ impl Group {
     }
 
     /// What git starts inherits the limit; it starts writing only after the server answered.
-    fn limit_files(&self) {
+    fn limit_files(&self, bytes: u64) {
         let limit = Rlimit {
-            current: Some(MOST_FILE_BYTES),
-            maximum: Some(MOST_FILE_BYTES),
+            current: Some(bytes),
+            maximum: Some(bytes),
         };
         if let Some(pid) = self.pid() {
             // It may have ended already; then there is nothing to limit.
