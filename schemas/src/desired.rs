@@ -125,11 +125,11 @@ pub struct SiteDesired {
     /// Operator's labels.
     pub labels: BTreeMap<String, String>,
     /// Its servers.
-    pub servers: BTreeMap<ServerName, ServerDesired>,
+    pub servers: BTreeMap<ServerName, Box<ServerDesired>>,
     /// The site server; secondaries have one implied on their only candidate, or none.
     pub site_server: Option<SiteServerDesired>,
     /// Role groups, the site server not among them.
-    pub groups: BTreeMap<GroupName, GroupDesired>,
+    pub groups: BTreeMap<GroupName, Box<GroupDesired>>,
     /// Where the site is declared.
     pub place: Place,
 }

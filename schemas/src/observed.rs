@@ -32,7 +32,7 @@ pub struct ServerObserved {
     /// Whether and how it answers.
     pub contact: Contact,
     /// The last report: current while [`Contact::Heard`], else what was known before.
-    pub report: Option<AgentReport>,
+    pub report: Option<Box<AgentReport>>,
     /// When it was last heard; none: never by any reconciler whose records survive.
     pub heard_at: Option<WallMs>,
     /// A person said it is gone for good, and when.

@@ -162,7 +162,7 @@ fn joined(name: &ServerName, server: &ServerDesired) -> ServerObserved {
     };
     ServerObserved {
         contact: Contact::Heard,
-        report: Some(report),
+        report: Some(Box::new(report)),
         heard_at: Some(AT),
         confirmed_lost: None,
         agent: SocketAddr::new(server.address, server.agent_port),

@@ -169,7 +169,7 @@ impl<'a> Server<'a> {
         Self {
             name,
             declared,
-            report: seen.and_then(|s| s.report.as_ref()),
+            report: seen.and_then(|s| s.report.as_deref()),
             contact: seen.map(|s| s.contact),
             hearing: seen.map_or(Hearing::Unclear { since: None }, Hearing::of),
             suspended: context.suspended.iter().find(|suspension| {

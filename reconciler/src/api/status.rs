@@ -7,7 +7,7 @@ use stead_schemas::api::{
     InstanceView, Need, PassiveView, PlanView, ServerView, SiteState, SiteView, StatusView,
     instance_of,
 };
-use stead_schemas::desired::{GroupDesired, Place, Placement, SiteDesired};
+use stead_schemas::desired::{Place, Placement, SiteDesired};
 use stead_schemas::names::{GroupName, ServerName, SiteCode};
 use stead_schemas::observed::{Contact, ServerObserved};
 use stead_schemas::plan::{Action, Hold, HoldReason, SitePlan};
@@ -247,7 +247,7 @@ fn wanted(site: &SiteSnapshot, there: &BTreeMap<Key, Option<&InstanceReport>>) -
         .as_deref()
         .map(|plan| chosen(plan, false))
         .unwrap_or_default();
-    let by_hand = desired.groups.values().flat_map(|group: &GroupDesired| {
+    let by_hand = desired.groups.values().flat_map(|group| {
         let servers: &[ServerName] = match &group.placement {
             Placement::ByHand(servers) => servers,
             Placement::ByCount { .. } => &[],

@@ -103,7 +103,7 @@ mod tests {
         };
         let server = ServerObserved {
             contact: Contact::Heard,
-            report: Some(report),
+            report: Some(Box::new(report)),
             heard_at: Some(WallMs(1)),
             confirmed_lost: None,
             agent: endpoint,

@@ -225,10 +225,10 @@ impl SiteWorld {
             let joined = Happened::new(JournalKind::Contact, about, "heard for the first time");
             self.happened.push(joined);
         }
-        let before = server.report.replace(report);
-        let after = server.report.as_ref();
+        let before = server.report.replace(Box::new(report));
+        let after = server.report.as_deref();
         let same = matches!((&before, after), (Some(a), Some(b)) if is_same(a, b));
-        let told = after.map(|after| changes::of_report(code, before.as_ref(), after));
+        let told = after.map(|after| changes::of_report(code, before.as_deref(), after));
         if before.is_some() {
             let bounded = self
                 .chatter

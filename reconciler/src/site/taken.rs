@@ -213,7 +213,7 @@ mod tests {
         };
         let server = ServerObserved {
             contact: Contact::Heard,
-            report: Some(report),
+            report: Some(Box::new(report)),
             heard_at: None,
             confirmed_lost: None,
             agent: endpoint,

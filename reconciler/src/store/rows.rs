@@ -80,7 +80,7 @@ pub struct ServerMemory {
     /// When it was last heard, to a few seconds.
     pub heard_at: WallMs,
     /// What it said.
-    pub report: AgentReport,
+    pub report: Box<AgentReport>,
 }
 
 /// A person's word that a server is gone for good.

@@ -110,7 +110,10 @@ fn site_desired(site: &ReadSite<'_>, hierarchy: &HierarchySpec, sources: &Source
         servers: spec
             .servers
             .iter()
-            .map(|(name, server)| (name.clone(), server_desired(server, maps.server(name))))
+            .map(|(name, server)| {
+                let desired = server_desired(server, maps.server(name));
+                (name.clone(), Box::new(desired))
+            })
             .collect(),
         site_server: site_server(site, hierarchy, sources),
         groups: spec
@@ -118,7 +121,7 @@ fn site_desired(site: &ReadSite<'_>, hierarchy: &HierarchySpec, sources: &Source
             .iter()
             .filter_map(|(name, group)| {
                 let desired = group_desired(name, group, maps.group(name))?;
-                Some((name.clone(), desired))
+                Some((name.clone(), Box::new(desired)))
             })
             .collect(),
         place: sources.place(site.site.item.unwrap_or(site.site.spot)),

@@ -74,7 +74,7 @@ impl SiteModel {
         for (name, server) in &desired.servers {
             let seen = ServerObserved {
                 contact: Contact::Heard,
-                report: Some(nothing_runs(name)),
+                report: Some(Box::new(nothing_runs(name))),
                 heard_at: Some(now),
                 confirmed_lost: None,
                 agent: (server.address, server.agent_port).into(),

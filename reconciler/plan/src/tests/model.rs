@@ -118,7 +118,7 @@ impl SiteExt for SiteDesired {
                 protect: false,
                 place: mk_place(line),
             };
-            self.servers.insert(name(server), desired);
+            self.servers.insert(name(server), Box::new(desired));
         }
         self
     }
@@ -171,7 +171,7 @@ fn with_group(mut site: SiteDesired, group: &str, role: Role, placement: Placeme
         protect: false,
         place: mk_place(line),
     };
-    site.groups.insert(name(group), desired);
+    site.groups.insert(name(group), Box::new(desired));
     site
 }
 
@@ -535,9 +535,9 @@ impl Host {
         ServerObserved {
             contact: self.contact,
             report: if heard {
-                Some(self.real.clone())
+                Some(Box::new(self.real.clone()))
             } else {
-                self.report.clone().or(last)
+                self.report.clone().or(last).map(Box::new)
             },
             heard_at: if heard { Some(now) } else { self.heard_at },
             confirmed_lost: self.confirmed_lost.then_some(now),

@@ -224,7 +224,7 @@ fn heard(server: &ServerName, agent: std::net::SocketAddr) -> ServerObserved {
     };
     ServerObserved {
         contact: Contact::Heard,
-        report: Some(report),
+        report: Some(Box::new(report)),
         heard_at: Some(WallMs(4_000)),
         confirmed_lost: None,
         agent,
