@@ -134,6 +134,8 @@ impl Lab {
         let child = Command::new(EXE)
             .args(["run", "--config"])
             .arg(self.config())
+            // What is fetched comes from this test: its CA is all that "the system" trusts.
+            .env("SSL_CERT_FILE", self.dir.path().join("ca.crt"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

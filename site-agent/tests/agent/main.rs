@@ -6,6 +6,7 @@
 mod archives;
 mod commands;
 mod heal;
+mod https;
 mod lab;
 mod removal;
 mod safety;
