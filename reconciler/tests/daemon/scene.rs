@@ -46,7 +46,7 @@ impl Scene {
         self.path("topology")
     }
 
-    fn issue(&self, kind: IdentityKind, name: &str) -> (String, String, String) {
+    pub(crate) fn issue(&self, kind: IdentityKind, name: &str) -> (String, String, String) {
         let identity = Identity {
             hierarchy: "lab".parse().unwrap(),
             kind,
