@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::names::Thing;
 use crate::plan::HoldReason;
+use crate::record::RecordKey;
 
 impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,12 +25,6 @@ impl fmt::Display for HoldReason {
             }
             Self::FailedSites { failed } => {
                 write!(f, "the revision stopped: {} failed", listed(failed))
-            }
-            Self::ForeignRecord { record } => {
-                write!(
-                    f,
-                    "foreign record in the way: {record} has no mark of this hierarchy and site"
-                )
             }
             Self::LastHealthy { group } => {
                 write!(f, "it is the last healthy {group} that is published")
@@ -56,9 +51,6 @@ impl fmt::Display for HoldReason {
                 f,
                 "{server} was the active site server and is not seen stopped"
             ),
-            Self::RecordUnknown { record } => {
-                write!(f, "what the DNS servers answer for {record} is not known")
-            }
             Self::PortTaken {
                 group,
                 port,
@@ -66,10 +58,11 @@ impl fmt::Display for HoldReason {
                 by,
             } => write!(f, "{group} needs port {port}, which {by} has on {server}"),
             Self::Protected => f.write_str("it is protected: removing it takes two commits"),
-            Self::RecordContested { record } => write!(
-                f,
-                "{record} is changed by somebody else again and again, so it is left alone"
-            ),
+            Self::ForeignRecord { record } => write_foreign(f, record),
+            Self::RecordContested { record } => write_contested(f, record),
+            Self::RecordUnknown { record } => {
+                write!(f, "what the DNS servers answer for {record} is not known")
+            }
             Self::ReconcilerSuspect => {
                 f.write_str("no agent of the site is heard: the fault may be the reconciler's own")
             }
@@ -92,6 +85,20 @@ impl fmt::Display for HoldReason {
             }
         }
     }
+}
+
+fn write_foreign(f: &mut fmt::Formatter<'_>, record: &RecordKey) -> fmt::Result {
+    write!(
+        f,
+        "foreign record in the way: {record} has no mark of this hierarchy and site"
+    )
+}
+
+fn write_contested(f: &mut fmt::Formatter<'_>, record: &RecordKey) -> fmt::Result {
+    write!(
+        f,
+        "{record} is changed by somebody else again and again, so it is left alone"
+    )
 }
 
 impl HoldReason {
