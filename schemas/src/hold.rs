@@ -59,6 +59,15 @@ impl fmt::Display for HoldReason {
             Self::RecordUnknown { record } => {
                 write!(f, "what the DNS servers answer for {record} is not known")
             }
+            Self::PortTaken {
+                group,
+                by,
+                server,
+                port,
+            } => write!(
+                f,
+                "{group} wants port {port}, which {by} has on {server}, and no other server can take it"
+            ),
             Self::Protected => f.write_str("it is protected: removing it takes two commits"),
             Self::RecordContested { record } => write!(
                 f,
@@ -123,6 +132,9 @@ impl HoldReason {
             Self::OldActiveUnknown { server } => {
                 Some(format!("bring {server} back, or set `active` back to it"))
             }
+            Self::PortTaken { group, by, .. } => Some(format!(
+                "give {group} or {by} another `port`, or add a server for one of them"
+            )),
             Self::Protected => Some(
                 "set `protect: false` in one commit, remove in the next; or restore it".to_owned(),
             ),
@@ -203,6 +215,12 @@ mod tests {
             HoldReason::OldActiveUnknown { server: server() },
             HoldReason::OnlyObserved,
             HoldReason::RecordUnknown { record: record() },
+            HoldReason::PortTaken {
+                group: "dp".parse().unwrap(),
+                by: "proxy".parse().unwrap(),
+                server: server(),
+                port: 443,
+            },
             HoldReason::Protected,
             HoldReason::RecordContested { record: record() },
             HoldReason::ReconcilerSuspect,

@@ -377,6 +377,17 @@ pub enum HoldReason {
         /// The record.
         record: RecordKey,
     },
+    /// A port that an instance needs is another group's on every server it could be on.
+    PortTaken {
+        /// The group whose instance needs it.
+        group: GroupName,
+        /// The group that has it.
+        by: GroupName,
+        /// On this server, for one.
+        server: ServerName,
+        /// The port.
+        port: u16,
+    },
     /// Removal of something that was protected when last applied.
     Protected,
     /// Somebody else writes the same record again and again.
@@ -443,6 +454,7 @@ impl HoldReason {
             | Self::NeedsConfirmLost { .. }
             | Self::NoCandidate { .. }
             | Self::OldActiveUnknown { .. }
+            | Self::PortTaken { .. }
             | Self::Protected
             | Self::RecordContested { .. }
             | Self::SecretMissing { .. } => true,

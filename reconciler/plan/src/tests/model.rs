@@ -158,7 +158,7 @@ fn with_group(mut site: SiteDesired, group: &str, role: Role, placement: Placeme
         placement,
         move_after: DurationOrNever::After(DurationMs::seconds(600)),
         publish: role.rules().publishes,
-        port: 443,
+        port: role.rules().default_port,
         service: Some(mk_service("1")),
         settings: serde_json::Value::Null,
         drain_wait: DurationMs::seconds(30),
