@@ -348,6 +348,45 @@ fn h13_the_embedded_database_is_on_a_third_server() {
 }
 
 #[test]
+fn h9_automatic_failover_needs_a_site_server_that_can_be_fenced() {
+    let with = |database: &str, more: &str| {
+        let postgresql = "{engine: postgresql, name: cm, host: db.contoso.example, user: cm, password: {secret: db-password}}";
+        GOOD.replace(postgresql, database).replace(
+            "passive: [p01-b], witnesses: [p01-c]",
+            &format!("passive: [p01-b], witnesses: [p01-c]{more}"),
+        )
+    };
+    let embedded = "{engine: embedded, server: p01-c}";
+    let own = ", service: {command: [/opt/site]}";
+    let unit = ", failover: automatic, service: {systemd: {unit: cm.service, adopt: true}}";
+    for foreign in [own, unit] {
+        let errors = told(&with(embedded, foreign), Severity::Error);
+        let [(code, tag, message)] = errors.as_slice() else {
+            panic!("{errors:?}");
+        };
+        assert_eq!((*code, *tag), ("fencing", Some("H9")));
+        assert!(message.contains("checks no token"), "{message}");
+    }
+    let manual = ", failover: manual, service: {command: [/opt/site]}";
+    let postgresql = "{engine: postgresql, name: cm, host: db.contoso.example, user: cm, password: {secret: db-password}}";
+    for (database, more, why) in [
+        (embedded, manual, "a person looks first"),
+        (
+            embedded,
+            "",
+            "no program yet, and the built-in one checks the token",
+        ),
+        (postgresql, own, "fenced by login"),
+        (postgresql, unit, "fenced by login"),
+    ] {
+        let errors = told(&with(database, more), Severity::Error);
+        assert_eq!(errors, [], "{why}");
+    }
+    let alone = with(embedded, own).replace("passive: [p01-b], ", "");
+    assert_eq!(told(&alone, Severity::Error), [], "nothing to fail over to");
+}
+
+#[test]
 fn sr_2_mp_1_bk_1_hold_at_secondary_sites() {
     // H29: SR-2, MP-1 and BK-1 hold in this wave, G-32 notwithstanding.
     let servers = "servers: {s01-a: {address: 10.9.0.1}}";
