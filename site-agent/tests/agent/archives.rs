@@ -9,7 +9,7 @@ use stead_schemas::wire::{InstanceSpec, Phase, Program};
 
 use crate::lab::{Instances, Lab, command, one};
 
-fn digest(file: &Path) -> String {
+pub(crate) fn digest(file: &Path) -> String {
     Sha256::digest(fs::read(file).unwrap())
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -17,7 +17,7 @@ fn digest(file: &Path) -> String {
 }
 
 /// A tar.gz made by tar itself, with a program in `bin/run`.
-fn archive(lab: &Lab) -> std::path::PathBuf {
+pub(crate) fn archive(lab: &Lab) -> std::path::PathBuf {
     let dir = lab.dir.path().join("content/bin");
     fs::create_dir_all(&dir).unwrap();
     fs::write(
@@ -36,7 +36,7 @@ fn archive(lab: &Lab) -> std::path::PathBuf {
     file
 }
 
-fn from(url: String, sha256: String, program: &str) -> InstanceSpec {
+pub(crate) fn from(url: String, sha256: String, program: &str) -> InstanceSpec {
     let mut spec = command(&["unused"]);
     spec.program = Program::Archive {
         url,

@@ -6,7 +6,9 @@
 mod archives;
 mod commands;
 mod heal;
+mod https;
 mod lab;
 mod removal;
 mod safety;
 mod streams;
+mod tls;
