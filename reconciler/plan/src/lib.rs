@@ -21,6 +21,7 @@ mod place;
 mod ports;
 mod publish;
 mod readings;
+mod record_step;
 mod recorded;
 mod records;
 pub mod render;

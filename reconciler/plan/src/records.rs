@@ -9,12 +9,13 @@ use std::str::FromStr as _;
 
 use stead_schemas::desired::{DnsDesired, Place};
 use stead_schemas::names::ServerName;
-use stead_schemas::plan::{Action, HoldReason, Move, PlannedRecord, Step, StepId, Wait};
+use stead_schemas::plan::{HoldReason, Move, PlannedRecord, StepId, Wait};
 use stead_schemas::record::{Mark, RecordData, RecordKey, RecordSet, RecordType};
 
 use crate::members::{Group, Member, Now};
 use crate::publish::{Board, Entry, Standing, address_data, server_key, server_name, ttl_s};
-use crate::road::{Draft, publish_id, publish_key_id, withdraw_id};
+use crate::record_step::RecordStep;
+use crate::road::{Draft, publish_id, publish_key_id, withdraw_id, withdraw_key_id};
 use crate::server_names::ServerNames;
 use crate::updates::runs_as_assigned;
 use crate::world::World;
@@ -232,33 +233,14 @@ fn ready_steps(
         }
     }
     if ids.is_empty() {
-        let id = if want.is_some() {
-            publish_key_id(key)
-        } else {
-            crate::road::withdraw_key_id(key)
-        };
         let because = "the DNS server serves something else".to_owned();
-        let action = if want.is_some() {
-            Action::Publish {
-                record: key.clone(),
-            }
+        let step = if want.is_some() {
+            RecordStep::publish(world, key, publish_key_id(key), because)
         } else {
-            Action::Withdraw {
-                record: key.clone(),
-            }
+            RecordStep::withdraw(world, key, withdraw_key_id(key), because)
         };
         let place = parts.first().and_then(|part| part.group.place());
-        push(
-            world,
-            id.clone(),
-            action,
-            Vec::new(),
-            None,
-            because,
-            place,
-            draft,
-        );
-        ids.push(id);
+        ids.push(step.at(place).draft(draft));
     }
 }
 
@@ -335,20 +317,11 @@ fn publish_part(
     } else {
         format!("once {}@{server} is healthy", part.group.name)
     };
-    let action = Action::Publish {
-        record: key.clone(),
-    };
-    push(
-        world,
-        id.clone(),
-        action,
-        waits,
-        part_of(part),
-        because,
-        part.group.place(),
-        draft,
-    );
-    id
+    RecordStep::publish(world, key, id, because)
+        .after(waits)
+        .of(part_of(part))
+        .at(part.group.place())
+        .draft(draft)
 }
 
 fn withdraw_part(
@@ -367,20 +340,11 @@ fn withdraw_part(
     } else {
         format!("{}@{server} is not healthy", part.group.name)
     };
-    let action = Action::Withdraw {
-        record: key.clone(),
-    };
-    push(
-        world,
-        id.clone(),
-        action,
-        waits,
-        part_of(part),
-        because,
-        part.group.place(),
-        draft,
-    );
-    id
+    RecordStep::withdraw(world, key, id, because)
+        .after(waits)
+        .of(part_of(part))
+        .at(part.group.place())
+        .draft(draft)
 }
 
 fn withdraw_former(
@@ -397,48 +361,16 @@ fn withdraw_former(
         .unwrap_or(server.name);
     let id = withdraw_id(key, part.group.name, was);
     let because = format!("{was} is called {} now", server.name);
-    let action = Action::Withdraw {
-        record: key.clone(),
-    };
-    push(
-        world,
-        id.clone(),
-        action,
-        waits,
-        None,
-        because,
-        part.group.place(),
-        draft,
-    );
-    id
+    RecordStep::withdraw(world, key, id, because)
+        .after(waits)
+        .at(part.group.place())
+        .draft(draft)
 }
 
 /// Health comes and goes without a move.
 fn part_of(part: &Part<'_, '_>) -> Option<Move> {
     let sick = part.now == Now::Sick && part.entry.served.first;
     part.member.part_of.clone().filter(|_| !sick)
-}
-
-#[expect(clippy::too_many_arguments, reason = "the fields of a step")]
-pub(crate) fn push(
-    world: &World<'_>,
-    id: StepId,
-    action: Action,
-    waits: Vec<Wait>,
-    part_of: Option<Move>,
-    because: String,
-    place: Option<&Place>,
-    draft: &mut Draft,
-) {
-    draft.push(Step {
-        id,
-        action,
-        waits,
-        part_of,
-        because,
-        place: place.cloned(),
-        deadline: world.policy.record_step,
-    });
 }
 
 /// Notes a write; refused where the mark begins like ours and can't be read.

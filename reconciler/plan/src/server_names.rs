@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use stead_schemas::desired::{DnsDesired, ServerDesired};
 use stead_schemas::names::{ServerName, address_type};
 use stead_schemas::observed::RecordObserved;
-use stead_schemas::plan::{Action, HoldReason, StepId, Wait};
+use stead_schemas::plan::{HoldReason, StepId, Wait};
 use stead_schemas::record::{RecordKey, RecordSet, RecordType};
 
 use crate::members::Group;
 use crate::publish::{Board, Standing, address_data, first_set, server_key, srv_targets};
-use crate::records::{Part, Writes, may_write, push, target_withdrawals, write};
+use crate::record_step::RecordStep;
+use crate::records::{Part, Writes, may_write, target_withdrawals, write};
 use crate::road::{Draft, publish_key_id, remove_id, update_id, withdraw_key_id};
 use crate::world::{Seen, Server, World};
 
@@ -151,19 +152,10 @@ fn publish_one(
     let id = publish_key_id(key);
     let ready = waits.is_empty();
     let because = "the server has role instances".to_owned();
-    let action = Action::Publish {
-        record: key.clone(),
-    };
-    push(
-        world,
-        id.clone(),
-        action,
-        waits,
-        None,
-        because,
-        place,
-        draft,
-    );
+    let id = RecordStep::publish(world, key, id, because)
+        .after(waits)
+        .at(place)
+        .draft(draft);
     if ready {
         write(board, key, Some(want), vec![id], place, writes, draft);
     }
@@ -295,11 +287,10 @@ fn take_away(
 ) {
     let id = withdraw_key_id(key);
     let ready = waits.is_empty();
-    let action = Action::Withdraw {
-        record: key.clone(),
-    };
     let because = "nothing declared wants it".to_owned();
-    push(world, id.clone(), action, waits, None, because, None, draft);
+    let id = RecordStep::withdraw(world, key, id, because)
+        .after(waits)
+        .draft(draft);
     if ready {
         write(board, key, None, vec![id], None, writes, draft);
     }
