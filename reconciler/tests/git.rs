@@ -11,5 +11,6 @@ mod git {
     mod scratch;
     mod servers;
     mod ssh;
+    mod too_large;
     mod webhook;
 }

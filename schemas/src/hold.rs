@@ -53,10 +53,13 @@ impl fmt::Display for HoldReason {
             ),
             Self::PortTaken {
                 group,
-                port,
-                server,
                 by,
-            } => write!(f, "{group} needs port {port}, which {by} has on {server}"),
+                server,
+                port,
+            } => write!(
+                f,
+                "{group} wants port {port}, which {by} has on {server}, and no other server can take it"
+            ),
             Self::Protected => f.write_str("it is protected: removing it takes two commits"),
             Self::ForeignRecord { record } => write_foreign(f, record),
             Self::RecordContested { record } => write_contested(f, record),
@@ -136,8 +139,8 @@ impl HoldReason {
             Self::OldActiveUnknown { server } => {
                 Some(format!("bring {server} back, or set `active` back to it"))
             }
-            Self::PortTaken { group, .. } => Some(format!(
-                "give {group} another `port`, or a server that has none of them"
+            Self::PortTaken { group, by, .. } => Some(format!(
+                "give {group} or {by} another `port`, or add a server for one of them"
             )),
             Self::Protected => Some(
                 "set `protect: false` in one commit, remove in the next; or restore it".to_owned(),

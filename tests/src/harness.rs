@@ -18,9 +18,12 @@ use crate::processes::{
     become_subreaper, command_line, descendants, kill_descendants, program, signal, start,
     wait_until,
 };
+use crate::remote::API_PORT;
 
 /// The hierarchy's name in every test.
 pub const HIERARCHY: &str = "harness";
+/// The reconciler's name in every test.
+pub const RECONCILER: &str = "stead-1";
 /// Where names live in every test.
 pub const DOMAIN: &str = "cm.harness.example";
 const DNS_PORT: u16 = 5300;
@@ -74,11 +77,8 @@ impl Harness {
             fs::create_dir_all(harness.path(name)).expect("a folder");
         }
         harness.run("git", &["init", "-q", "-b", "main", "topology"]);
-        harness.run(
-            &text(&program("stead")),
-            &["pki", "init", "--dir", "pki", "--hierarchy", HIERARCHY],
-        );
-        harness.issue("reconciler", "stead-1", &[]);
+        harness.make_ca("pki");
+        harness.issue("pki", "reconciler", RECONCILER, &[]);
         fs::write(
             harness.path("secrets/tsig"),
             "c3RlYWQtdGVzdC10c2lnLWtleS0zMi1ieXRlcy1sb25n",
@@ -174,7 +174,7 @@ spec:
     pub fn start_agent(&mut self, name: &str, last: u8) {
         let address = self.address(last);
         if !self.path(&format!("pki/out/server-{name}.crt")).exists() {
-            self.issue("server", name, &["--address", &address.to_string()]);
+            self.issue("pki", "server", name, &["--address", &address.to_string()]);
         }
         let config = self.path(&format!("agents/{name}.yaml"));
         fs::write(&config, self.agent_yaml(name, address)).expect("a config");
@@ -217,7 +217,7 @@ spec:
   secretsDir: {}
   git: {{url: {}, poll: 5s}}
   tls: {}
-  api: {{socket: {}}}
+  api: {{socket: {}, listen: \"{}:{API_PORT}\"}}
   metrics: {{listen: \"{}:9443\"}}
 ",
             text(&self.path("state")),
@@ -225,6 +225,7 @@ spec:
             text(&self.path("topology")),
             self.tls_yaml("reconciler-stead-1"),
             text(&self.path("stead.sock")),
+            self.address(2),
             self.address(2),
         );
         fs::write(&config, yaml).expect("a config");
@@ -264,7 +265,9 @@ spec:
                 text(&self.path(&format!("twin-{name}"))),
             )
         };
-        let mut yaml = yaml.replace(":9443", ":9444");
+        let mut yaml = yaml
+            .replace(":9443", ":9444")
+            .replace(&format!(":{API_PORT}"), ":7445");
         for (first, twin) in [own("state"), own("stead.sock")] {
             yaml = yaml.replace(&first, &twin);
         }
@@ -390,6 +393,26 @@ spec:
         said
     }
 
+    /// Makes a CA of this hierarchy's name in a folder.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    pub fn make_ca(&self, dir: &str) {
+        let args = ["pki", "init", "--dir", dir, "--hierarchy", HIERARCHY];
+        self.run(&text(&program("stead")), &args);
+    }
+
+    /// Issues a certificate of a folder's CA into its `out`.
+    ///
+    /// # Panics
+    /// When it is not issued.
+    pub fn issue(&self, dir: &str, kind: &str, name: &str, more: &[&str]) {
+        let out = format!("{dir}/out");
+        let mut args = vec!["pki", "issue", "--dir", dir, "--out", &out, kind, name];
+        args.extend(more);
+        self.run(&text(&program("stead")), &args);
+    }
+
     /// Kills the DNS server; its zone stays on disk.
     pub fn kill_dns(&mut self) {
         if let Some(mut child) = self.dns.take() {
@@ -420,14 +443,6 @@ spec:
             || std::net::TcpStream::connect(address).is_ok(),
             || fs::read_to_string(self.path("logs/dns.log")).unwrap_or_default(),
         );
-    }
-
-    fn issue(&self, kind: &str, name: &str, more: &[&str]) {
-        let mut args = vec![
-            "pki", "issue", "--dir", "pki", "--out", "pki/out", kind, name,
-        ];
-        args.extend(more);
-        self.run(&text(&program("stead")), &args);
     }
 
     fn tls_yaml(&self, name: &str) -> String {

@@ -8,6 +8,7 @@ pub mod harness;
 pub mod large;
 pub mod lsp;
 pub mod processes;
+pub mod remote;
 pub mod sampler;
 pub mod sources;
 pub mod topology;

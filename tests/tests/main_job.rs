@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use system_tests::harness::{DOMAIN, Harness};
 use system_tests::processes::{signal, wait_until};
+use system_tests::remote::Remote;
 use system_tests::sampler::{Sampler, addresses, answers};
 use system_tests::topology::{CONTENT_PORT, Shape, commit, files, running};
 
@@ -219,4 +220,145 @@ fn removing_a_site_takes_its_instances_and_names_and_nothing_else() {
     );
     assert!(!answers((harness.address(42), CONTENT_PORT).into()));
     assert!(answers((harness.address(21), CONTENT_PORT).into()));
+}
+
+/// The sites of the status, their suspensions among them, as JSON text.
+fn sites(harness: &Harness) -> String {
+    let (code, out, err) = harness.stead(&["status", "-o", "json"]);
+    assert_eq!(code, 0, "{err}");
+    let status: serde_json::Value = serde_json::from_str(&out).expect("status is JSON");
+    status["sites"].to_string()
+}
+
+#[test]
+fn an_operator_elsewhere_sees_and_commands_by_certificate() {
+    let (harness, good) = running(PATIENCE);
+    harness.issue("pki", "operator", "alice", &[]);
+    let alice = Remote::new(&harness, "operator-alice");
+    for seen in [
+        vec!["status"],
+        vec!["list", "servers"],
+        vec!["list", "roles"],
+        vec!["list", "records"],
+        vec!["list", "revisions"],
+        vec!["why", "P01/distributionPoint@p01-f1"],
+        vec!["history", "P01"],
+    ] {
+        let json = [seen.as_slice(), &["-o", "json"]].concat();
+        let (code, far, err) = alice.stead(&json);
+        assert_eq!(code, 0, "{seen:?}: {err}");
+        let far: serde_json::Value = serde_json::from_str(&far).expect("JSON");
+        assert!(
+            !far.is_null() && far != serde_json::json!([]),
+            "{seen:?}: {far}"
+        );
+    }
+    let (code, out, err) = alice.stead(&["status", "-o", "json"]);
+    assert!(code == 0 && out.contains(&good), "{out} {err}");
+    let (code, out, err) = alice.stead(&["logs", "P01/distributionPoint@p01-f1"]);
+    assert_eq!(code, 0, "{out} {err}");
+
+    let (code, _, err) = alice.stead(&["suspend", "P01", "--reason", "CHG-7"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(sites(&harness).contains("alice"), "{}", sites(&harness));
+    let shape = Shape {
+        content_on: vec!["p01-f2", "p01-f3"],
+        ..Shape::default()
+    };
+    let revision = commit(&harness, "move content while suspended", &shape);
+    wait_until(
+        "the move is held by alice's suspension",
+        PATIENCE,
+        || {
+            let (_, out, _) = alice.stead(&["list", "holds", "-o", "json"]);
+            out.contains("CHG-7")
+                && harness
+                    .stead(&["status", "-o", "json"])
+                    .1
+                    .contains(&revision)
+        },
+        || harness.describe(),
+    );
+    assert!(answers((harness.address(21), CONTENT_PORT).into()));
+    let (code, _, err) = alice.stead(&["resume", "P01"]);
+    assert_eq!(code, 0, "{err}");
+    let (code, out, err) = alice.stead(&[
+        "wait",
+        "--converged",
+        "--revision",
+        &revision,
+        "--timeout",
+        "60s",
+    ]);
+    assert_eq!(code, 0, "{out} {err}");
+    assert!(!answers((harness.address(21), CONTENT_PORT).into()));
+    let (_, journal, _) = harness.stead(&["history", "P01", "-o", "json"]);
+    let entries: serde_json::Value = serde_json::from_str(&journal).expect("JSON");
+    let commands = entries
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry["kind"] == "command" && entry.to_string().contains("alice"));
+    assert_eq!(
+        commands.count(),
+        2,
+        "both are journalled as hers: {journal}"
+    );
+}
+
+#[test]
+fn only_an_operator_of_this_hierarchy_gets_an_answer() {
+    let mut harness = Harness::new();
+    harness.issue("pki", "server", "p01-a", &[]);
+    harness.issue("pki", "operator", "alice", &[]);
+    harness.make_ca("other");
+    harness.issue("other", "operator", "mallory", &[]);
+    commit(&harness, "three sites", &Shape::default());
+    harness.start_reconciler();
+    let alice = || Remote::new(&harness, "operator-alice");
+    wait_until(
+        "the operator is answered",
+        PATIENCE,
+        || alice().stead(&["status"]).0 == 0 && harness.stead(&["status"]).1.contains("P01"),
+        || harness.describe(),
+    );
+    // Read or command: who is no operator gets neither.
+    for peer in ["server-p01-a", "reconciler-stead-1"] {
+        for args in [
+            vec!["status"],
+            vec!["suspend", "P01", "--reason", "not-hers-to-say"],
+        ] {
+            let (code, out, err) = Remote::new(&harness, peer).stead(&args);
+            assert_eq!(code, 1, "{peer} {args:?}: {out} {err}");
+            assert!(err.contains("an operator's certificate is needed"), "{err}");
+            assert_eq!(out, "", "{peer} {args:?}");
+        }
+    }
+    let stranger =
+        || Remote::new(&harness, "operator-mallory").with_files_of(harness.path("other/out"));
+    std::fs::copy(
+        harness.path("pki/out/ca.crt"),
+        harness.path("other/out/theirs.crt"),
+    )
+    .expect("a copy");
+    let (code, _, err) = stranger().stead(&["status"]);
+    assert_eq!(
+        code, 3,
+        "of another CA, which does not know this reconciler: {err}"
+    );
+    // She trusts this CA now; it still does not trust hers.
+    std::fs::copy(
+        harness.path("pki/out/ca.crt"),
+        harness.path("other/out/ca.crt"),
+    )
+    .expect("a copy");
+    let (code, out, err) = stranger().stead(&["suspend", "P01", "--reason", "not-hers-to-say"]);
+    assert!(code != 0 && out.is_empty(), "{code} {out} {err}");
+    let (code, _, err) = alice().expecting("stead-2").stead(&["status"]);
+    assert_eq!(code, 3, "it is another reconciler than asked for: {err}");
+    assert!(
+        !sites(&harness).contains("not-hers-to-say"),
+        "{}",
+        sites(&harness)
+    );
 }

@@ -12,6 +12,7 @@ use stead_schemas::role::Role;
 use stead_schemas::time::DurationMs;
 use stead_schemas::wire::{InstanceReport, InstanceSpec};
 
+use crate::place::Placed;
 use crate::publish::{Board, Entry};
 use crate::spec::Source;
 use crate::world::{SITE_SERVER, Seen, Server, Well, World};
@@ -126,18 +127,18 @@ impl Member<'_> {
 /// Every group of the site, in order of their names, the site server among them.
 pub(crate) fn groups<'a>(
     world: &'a World<'a>,
-    targets: &BTreeMap<&'a GroupName, Vec<&'a ServerName>>,
+    placed: &BTreeMap<&'a GroupName, Placed<'a>>,
     holders: &BTreeMap<&'a GroupName, Vec<&'a ServerName>>,
     board: &Board<'a>,
 ) -> Vec<Group<'a>> {
-    let names: BTreeSet<&GroupName> = targets.keys().chain(holders.keys()).copied().collect();
-    let none = Vec::new();
+    let names: BTreeSet<&GroupName> = placed.keys().chain(holders.keys()).copied().collect();
+    let (nowhere, none) = (Placed::default(), Vec::new());
     names
         .into_iter()
         .map(|name| {
-            let targets = targets.get(name).unwrap_or(&none);
+            let placed = placed.get(name).unwrap_or(&nowhere);
             let holders = holders.get(name).unwrap_or(&none);
-            group(world, name, targets, holders, board)
+            group(world, name, placed, holders, board)
         })
         .collect()
 }
@@ -145,7 +146,7 @@ pub(crate) fn groups<'a>(
 fn group<'a>(
     world: &'a World<'a>,
     name: &'a GroupName,
-    targets: &[&'a ServerName],
+    placed: &Placed<'a>,
     holders: &[&'a ServerName],
     board: &Board<'a>,
 ) -> Group<'a> {
@@ -157,15 +158,20 @@ fn group<'a>(
         source,
         frozen: frozen(world, source, role, name),
         going: is_going(source),
-        members: Vec::with_capacity(targets.len()),
+        members: Vec::with_capacity(placed.targets.len()),
     };
-    let servers: BTreeSet<&ServerName> = targets.iter().chain(holders).copied().collect();
+    let servers: BTreeSet<&ServerName> = placed.targets.iter().chain(holders).copied().collect();
     for server in servers {
         let Some(server) = world.servers.get(server) else {
             continue;
         };
-        let wanted = targets.binary_search(&server.name).is_ok();
+        let wanted = placed.targets.binary_search(&server.name).is_ok();
         let mut member = member(&group, server, wanted);
+        // Changed to a port that is another's, it would stop serving: it waits as it is.
+        let port = member.spec.map(|spec| spec.port);
+        if placed.stuck.contains(&server.name) && port != Some(group.source.port()) {
+            member.outdated = false;
+        }
         member.entries = board.entries(&group, &member);
         group.members.push(member);
     }

@@ -1,18 +1,22 @@
 //! Placement: on which servers the instances of each group should run.
 //!
 //! Stable: whoever holds an instance and still matches keeps it; only what is missing is placed
-//! and only what is too many goes. Nothing is remembered between passes but what agents report.
+//! and only what is too many goes, or what stands on another group's port (`ports`). Nothing is
+//! remembered between passes but what agents report.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use stead_schemas::desired::{GroupDesired, Placement, ServerDesired, SiteDesired};
-use stead_schemas::names::{GroupName, ServerName, ZonePath};
+use stead_schemas::names::{GroupName, ServerName};
 use stead_schemas::observed::SiteObserved;
 use stead_schemas::plan::HoldReason;
 use stead_schemas::time::{DurationMs, DurationOrNever, WallMs};
 
 use crate::context::{Context, Policy};
+use crate::crowd::Crowd;
+use crate::ports::Ports;
+use crate::shortage::{is_in_doubt, note_shortage, port_taken};
 use crate::spec::Source;
 use crate::world::{Hearing, SITE_SERVER, Seen, Server, Well, World};
 
@@ -25,6 +29,10 @@ pub(crate) struct Placed<'a> {
     pub(crate) holds: Vec<(String, HoldReason)>,
     /// When a silence has lasted long enough for a move.
     pub(crate) wake: Option<WallMs>,
+    /// There, on a port that is another group's: goes as soon as there is another place for it.
+    yielding: Vec<&'a ServerName>,
+    /// Of the targets those on a port that is another group's, for want of another place.
+    pub(crate) stuck: Vec<&'a ServerName>,
 }
 
 /// The servers each group's instances should run on, the site server's included.
@@ -57,23 +65,16 @@ pub(crate) fn place<'a>(
     let Some(desired) = world.desired else {
         return all;
     };
-    let mut load = Load::of(world);
+    let mut ports = Ports::default();
     if let Some(site_server) = &desired.site_server {
-        let targets = vec![&site_server.active];
-        load.count(
-            &SITE_SERVER,
-            Source::SiteServer(site_server).port(),
-            &targets,
-        );
-        all.insert(
-            &*SITE_SERVER,
-            Placed {
-                targets,
-                ..Placed::default()
-            },
-        );
+        ports.claim_site_server(site_server);
+        let placed = Placed {
+            targets: vec![&site_server.active],
+            ..Placed::default()
+        };
+        all.insert(&*SITE_SERVER, placed);
     }
-    let mut counted = Vec::new();
+    let mut counted: Vec<&GroupDesired> = Vec::new();
     for (name, group) in &desired.groups {
         let placed = match &group.placement {
             Placement::ByHand(servers) => by_hand(servers),
@@ -83,55 +84,67 @@ pub(crate) fn place<'a>(
                 keep(world, group, holders)
             }
         };
-        load.count(name, group.port, &placed.targets);
+        if matches!(group.placement, Placement::ByHand(_)) {
+            ports.claim(group, &placed.targets);
+        }
         all.insert(name, placed);
     }
-    for group in counted {
+    settle(world, &counted, &mut all, &mut ports);
+    let mut load = BTreeMap::new();
+    for placed in all.values() {
+        count(&mut load, &placed.targets);
+    }
+    for group in scarcest_first(world, counted, &all) {
         let placed = all.get_mut(&group.name).expect("inserted above");
-        fill(world, group, placed, &mut load);
+        fill(world, group, placed, &mut load, &mut ports);
     }
     all
 }
 
-/// What the servers have to bear already.
-struct Load<'a> {
-    /// How many instances.
-    instances: BTreeMap<&'a ServerName, u32>,
-    /// Whose port it is: what is placed there, and what still runs there.
-    ports: BTreeMap<(&'a ServerName, u16), BTreeSet<&'a GroupName>>,
+/// What is there of counted groups: off other groups' ports, and no more than wanted.
+fn settle<'a>(
+    world: &World<'a>,
+    counted: &[&'a GroupDesired],
+    all: &mut BTreeMap<&'a GroupName, Placed<'a>>,
+    ports: &mut Ports<'a>,
+) {
+    let there: Vec<(&GroupDesired, &[&ServerName])> = counted
+        .iter()
+        .map(|group| (*group, all[&group.name].targets.as_slice()))
+        .collect();
+    let clashes = ports.clashes(world, &there);
+    for group in counted {
+        let placed = all.get_mut(&group.name).expect("inserted by the caller");
+        let clashes = |server: &&ServerName| clashes.contains(&(&group.name, *server));
+        (placed.yielding, placed.targets) = placed.targets.drain(..).partition(clashes);
+        trim(world, group, placed);
+        ports.claim(group, &placed.targets);
+    }
 }
 
-impl<'a> Load<'a> {
-    fn of(world: &World<'a>) -> Self {
-        let running = world.servers.iter().flat_map(|(server, seen)| {
-            let assigned = seen.report.into_iter().flat_map(|report| &report.assigned);
-            assigned.map(|(group, spec)| ((*server, spec.port), group))
-        });
-        let mut ports: BTreeMap<_, BTreeSet<&GroupName>> = BTreeMap::new();
-        for (port, group) in running {
-            ports.entry(port).or_default().insert(group);
-        }
-        Self {
-            instances: BTreeMap::new(),
-            ports,
-        }
-    }
+/// Groups that lack instances; who has the fewest servers to choose from chooses first.
+fn scarcest_first<'a>(
+    world: &World<'a>,
+    counted: Vec<&'a GroupDesired>,
+    all: &BTreeMap<&'a GroupName, Placed<'a>>,
+) -> Vec<&'a GroupDesired> {
+    let (mut short, full): (Vec<_>, Vec<_>) = counted
+        .into_iter()
+        .partition(|group| all[&group.name].targets.len() < by_count(group).wanted);
+    short.sort_by_cached_key(|group| {
+        let rule = by_count(group);
+        let servers = world.servers.values();
+        servers
+            .filter(|server| is_candidate(server, group, &rule))
+            .count()
+    });
+    short.extend(full);
+    short
+}
 
-    fn count(&mut self, group: &'a GroupName, port: u16, targets: &[&'a ServerName]) {
-        for server in targets {
-            *self.instances.entry(server).or_default() += 1;
-            self.ports.entry((server, port)).or_default().insert(group);
-        }
-    }
-
-    fn burden(&self, server: &ServerName) -> u32 {
-        self.instances.get(server).copied().unwrap_or(0)
-    }
-
-    /// The other group that has the port of this one there.
-    fn port_owner(&self, server: &'a ServerName, group: &GroupDesired) -> Option<&'a GroupName> {
-        let owners = self.ports.get(&(server, group.port))?;
-        owners.iter().find(|owner| ***owner != group.name).copied()
+fn count<'a>(load: &mut BTreeMap<&'a ServerName, u32>, targets: &[&'a ServerName]) {
+    for server in targets {
+        *load.entry(server).or_default() += 1;
     }
 }
 
@@ -143,9 +156,10 @@ fn by_hand(servers: &[ServerName]) -> Placed<'_> {
     }
 }
 
-struct ByCount<'a> {
-    wanted: usize,
-    among: &'a BTreeMap<String, String>,
+/// What a counted group asks for.
+pub(crate) struct ByCount<'a> {
+    pub(crate) wanted: usize,
+    pub(crate) among: &'a BTreeMap<String, String>,
     spread: bool,
 }
 
@@ -164,13 +178,13 @@ fn by_count(group: &GroupDesired) -> ByCount<'_> {
     }
 }
 
-fn matches(server: &ServerDesired, among: &BTreeMap<String, String>) -> bool {
+pub(crate) fn matches(server: &ServerDesired, among: &BTreeMap<String, String>) -> bool {
     among
         .iter()
         .all(|(label, value)| server.labels.get(label) == Some(value))
 }
 
-/// Present holders that still match; too many: the least useful go.
+/// Present holders that still match.
 fn keep<'a>(world: &World<'a>, group: &'a GroupDesired, holders: &[&'a ServerName]) -> Placed<'a> {
     let rule = by_count(group);
     let mut placed = Placed::default();
@@ -181,6 +195,12 @@ fn keep<'a>(world: &World<'a>, group: &'a GroupDesired, holders: &[&'a ServerNam
             placed.targets.push(server.name);
         }
     }
+    placed
+}
+
+/// Too many: the least useful go.
+fn trim<'a>(world: &World<'a>, group: &'a GroupDesired, placed: &mut Placed<'a>) {
+    let rule = by_count(group);
     let mut crowd = Crowd::of(world, rule.spread, &placed.targets);
     while placed.targets.len() > rule.wanted {
         let worst = (0..placed.targets.len())
@@ -189,7 +209,6 @@ fn keep<'a>(world: &World<'a>, group: &'a GroupDesired, holders: &[&'a ServerNam
         let gone = placed.targets.remove(worst);
         crowd.change(world, gone, |count| count - 1);
     }
-    placed
 }
 
 /// Whether a holder's instance counts as there (H8).
@@ -248,95 +267,65 @@ fn usefulness<'a>(
     )
 }
 
-/// How many instances there are in each zone and in all zones around it; nothing where the group
-/// is not spread. Servers without a zone share one.
-struct Crowd<'a> {
-    spread: bool,
-    counts: BTreeMap<&'a str, u32>,
-}
-
-impl<'a> Crowd<'a> {
-    fn of(world: &World<'a>, spread: bool, targets: &[&'a ServerName]) -> Self {
-        let mut crowd = Self {
-            spread,
-            counts: BTreeMap::new(),
-        };
-        for target in targets {
-            crowd.change(world, target, |count| count + 1);
-        }
-        crowd
-    }
-
-    fn change(&mut self, world: &World<'a>, server: &ServerName, change: fn(u32) -> u32) {
-        if self.spread {
-            for zone in zones(&world.servers[server]) {
-                let count = self.counts.entry(zone).or_default();
-                *count = change(*count);
-            }
-        }
-    }
-
-    /// In a server's zones, the widest first.
-    fn around(&self, server: &Server<'a>) -> Vec<u32> {
-        if !self.spread {
-            return Vec::new();
-        }
-        let count = |zone: &str| self.counts.get(zone).copied().unwrap_or(0);
-        zones(server).map(count).collect()
-    }
-}
-
-/// `seattle`, `seattle/room-1`, `seattle/room-1/rack-3`.
-fn zones<'a>(server: &Server<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
-    let zone = server.declared.and_then(|declared| declared.zone.as_ref());
-    let path = zone.map_or("", ZonePath::as_str);
-    path.match_indices('/')
-        .map(|(end, _)| end)
-        .chain([path.len()])
-        .map(move |end| &path[..end])
-}
-
 /// Places what is missing on the best servers that are heard.
 fn fill<'a>(
     world: &World<'a>,
     group: &'a GroupDesired,
     placed: &mut Placed<'a>,
-    load: &mut Load<'a>,
+    load: &mut BTreeMap<&'a ServerName, u32>,
+    ports: &mut Ports<'a>,
 ) {
     let rule = by_count(group);
-    if placed.targets.len() >= rule.wanted
-        || Source::Declared(group).unrunnable(group.role).is_some()
-        || is_in_doubt(world, group, &rule, placed)
+    if placed.targets.len() < rule.wanted
+        && Source::Declared(group).unrunnable(group.role).is_none()
     {
-        placed.targets.sort();
-        return;
+        if is_in_doubt(world, group, &rule, placed) {
+            stay_put(&rule, placed);
+        } else {
+            choose(world, group, &rule, placed, load, ports);
+            stay_put(&rule, placed);
+            note_clashes(world, group, placed, ports);
+            note_shortage(world, group, &rule, placed, ports);
+        }
+        ports.claim(group, &placed.targets);
     }
+    placed.targets.sort();
+}
+
+/// A server that could take an instance, were its port free.
+pub(crate) fn is_candidate(server: &Server<'_>, group: &GroupDesired, rule: &ByCount<'_>) -> bool {
+    server.is_heard()
+        && server.suspended.is_none()
+        && server
+            .declared
+            .is_some_and(|d| matches(d, rule.among) && d.agent_port != group.port)
+}
+
+fn choose<'a>(
+    world: &World<'a>,
+    group: &'a GroupDesired,
+    rule: &ByCount<'_>,
+    placed: &mut Placed<'a>,
+    load: &mut BTreeMap<&'a ServerName, u32>,
+    ports: &Ports<'a>,
+) {
     let mut crowd = Crowd::of(world, rule.spread, &placed.targets);
     let mut free: BTreeMap<&ServerName, &Server<'a>> = world
         .servers
         .iter()
-        .filter(|(_, server)| {
-            server.is_heard()
-                && server.suspended.is_none()
-                && server.declared.is_some_and(|d| matches(d, rule.among))
+        .filter(|(name, server)| {
+            is_candidate(server, group, rule) && ports.in_the_way(group, name).is_none()
         })
         .map(|(name, server)| (*name, server))
         .collect();
     for target in &placed.targets {
         free.remove(target);
     }
-    let mut clash = None;
-    free.retain(|server, _| match load.port_owner(server, group) {
-        Some(owner) => {
-            clash.get_or_insert((*server, owner));
-            false
-        }
-        None => true,
-    });
     while placed.targets.len() < rule.wanted {
+        let burden = |name: &ServerName| load.get(name).copied().unwrap_or(0);
         let best = free
             .iter()
-            .min_by_key(|(name, server)| (crowd.around(server), load.burden(name), **name))
+            .min_by_key(|(name, server)| (crowd.around(server), burden(name), **name))
             .map(|(name, _)| *name);
         let Some(best) = best else {
             break;
@@ -344,89 +333,30 @@ fn fill<'a>(
         free.remove(best);
         placed.targets.push(best);
         crowd.change(world, best, |count| count + 1);
-        load.count(&group.name, group.port, &[best]);
+        *load.entry(best).or_default() += 1;
     }
-    note_shortage(world, group, &rule, clash, placed);
-    placed.targets.sort();
 }
 
-/// Whether a server whose contents are not known may hold one already: then nothing is placed, or
-/// there might be one too many.
-fn is_in_doubt(
-    world: &World<'_>,
-    group: &GroupDesired,
-    rule: &ByCount<'_>,
-    placed: &mut Placed<'_>,
-) -> bool {
-    let overlaps = group.role.rules().may_overlap;
-    let mut doubt = false;
-    for server in world.servers.values() {
-        let candidate = server.declared.is_none_or(|d| matches(d, rule.among));
-        if !candidate || server.report.is_some() {
-            continue;
-        }
-        let reason = match server.hearing {
-            Hearing::Unclear { since } => HoldReason::UnknownObservation {
-                server: server.name.clone(),
-                since,
-            },
-            // Where the store was lost, what never joined may be what was forgotten.
-            Hearing::Never if !overlaps && server.declared.is_some() => HoldReason::AwaitingJoin {
-                server: server.name.clone(),
-            },
-            Hearing::Silent { .. } if !overlaps => HoldReason::NeedsConfirmLost {
-                server: server.name.clone(),
-                role: group.role,
-            },
-            Hearing::Heard | Hearing::Lost | Hearing::Never | Hearing::Silent { .. } => continue,
-        };
-        doubt = true;
-        placed
-            .holds
-            .push((format!("{}/{}", world.code, server.name), reason));
-    }
-    doubt
+/// What has no other place stays where it is: nothing that runs is taken away for a port.
+fn stay_put(rule: &ByCount<'_>, placed: &mut Placed<'_>) {
+    let targets = &placed.targets;
+    let mut stuck = std::mem::take(&mut placed.yielding);
+    stuck.retain(|server| !targets.contains(server));
+    stuck.truncate(rule.wanted.saturating_sub(targets.len()));
+    placed.targets.extend(&stuck);
+    placed.stuck = stuck;
 }
 
-fn note_shortage(
-    world: &World<'_>,
-    group: &GroupDesired,
-    rule: &ByCount<'_>,
-    clash: Option<(&ServerName, &GroupName)>,
-    placed: &mut Placed<'_>,
+fn note_clashes<'a>(
+    world: &World<'a>,
+    group: &'a GroupDesired,
+    placed: &mut Placed<'a>,
+    ports: &Ports<'a>,
 ) {
-    let found = placed.targets.len();
-    if found >= rule.wanted {
-        return;
+    for server in &placed.stuck {
+        if let Some(reason) = port_taken(group, server, ports) {
+            let about = world.instance(&group.name, server).to_string();
+            placed.holds.push((about, reason));
+        }
     }
-    let unjoined = world.servers.values().find(|server| {
-        server.hearing == Hearing::Never && server.declared.is_some_and(|d| matches(d, rule.among))
-    });
-    let number = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
-    let of_group = || format!("{}/{}", world.code, group.name);
-    placed.holds.push(match (unjoined, clash) {
-        (Some(server), _) => (
-            format!("{}/{}", world.code, server.name),
-            HoldReason::AwaitingJoin {
-                server: server.name.clone(),
-            },
-        ),
-        (None, Some((server, by))) => (
-            of_group(),
-            HoldReason::PortTaken {
-                group: group.name.clone(),
-                port: group.port,
-                server: server.clone(),
-                by: by.clone(),
-            },
-        ),
-        (None, None) => (
-            of_group(),
-            HoldReason::NoCandidate {
-                group: group.name.clone(),
-                wanted: number(rule.wanted),
-                found: number(found),
-            },
-        ),
-    });
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use stead_schemas::desired::SiteDesired;
-use stead_schemas::names::{GroupName, ServerName};
+use stead_schemas::names::GroupName;
 use stead_schemas::observed::SiteObserved;
 use stead_schemas::plan::{HoldReason, SitePlan, StepId, Wait};
 use stead_schemas::role::{Role, SiteType};
@@ -66,12 +66,8 @@ impl<'a> View<'a> {
     pub(crate) fn new(world: &'a World<'a>) -> Self {
         let holders = world.holders();
         let placed = place::place(world, &holders);
-        let targets: BTreeMap<&GroupName, Vec<&ServerName>> = placed
-            .iter()
-            .map(|(group, placed)| (*group, placed.targets.clone()))
-            .collect();
         let board = Board::new(world);
-        let groups = members::groups(world, &targets, &holders, &board);
+        let groups = members::groups(world, &placed, &holders, &board);
         Self {
             placed,
             groups,

@@ -145,7 +145,8 @@ impl Mirror {
     }
 
     /// Removes locks and half-written packs of a fetch that was killed; none may be running.
-    pub(super) fn sweep(&self) {
+    /// Answers the size of the largest.
+    pub(super) fn sweep(&self) -> u64 {
         let _marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         let is_lock = |name: &str| name.ends_with(".lock");
         for folder in ["", "refs/stead"] {
@@ -153,7 +154,7 @@ impl Mirror {
         }
         remove_files(&self.path.join("objects/pack"), |name| {
             !name.starts_with("pack-")
-        });
+        })
     }
 
     /// Writes everything the marks reach into one pack, once there are many.
@@ -270,14 +271,20 @@ fn remove_folder(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Best effort: what cannot be removed shows up as the next fetch's error.
-fn remove_files(folder: &Path, unwanted: impl Fn(&str) -> bool) {
+/// Best effort: what cannot be removed shows up as the next fetch's error. Answers the size of the
+/// largest file removed.
+fn remove_files(folder: &Path, unwanted: impl Fn(&str) -> bool) -> u64 {
+    let mut largest = 0;
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
         if is_file && entry.file_name().to_str().is_some_and(&unwanted) {
-            std::fs::remove_file(entry.path()).ok();
+            let size = entry.metadata().map_or(0, |facts| facts.len());
+            if std::fs::remove_file(entry.path()).is_ok() {
+                largest = largest.max(size);
+            }
         }
     }
+    largest
 }
 
 #[cfg(test)]

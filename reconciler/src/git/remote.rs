@@ -13,6 +13,8 @@ use thiserror::Error;
 
 use super::folder::components;
 
+/// Most that one fetch may bring: hundreds of times the largest hierarchy (H23).
+pub(super) const MOST_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// What a token is offered for where the settings name no user; forges accept any name.
 const DEFAULT_USER: &str = "git";
 
@@ -23,7 +25,8 @@ pub struct Remote {
     pub(super) reference: String,
     pub(super) poll: DurationMs,
     pub(super) timeout: Duration,
-    pub(super) max_fetch_bytes: u64,
+    /// Most that one fetch may bring.
+    pub(super) most_bytes: u64,
     shown: String,
 }
 
@@ -83,9 +86,16 @@ impl Remote {
             reference: full_name(&settings.reference()),
             poll: settings.poll,
             timeout: settings.timeout.std(),
-            max_fetch_bytes: u64::from(settings.max_fetch_mib) * 1024 * 1024,
+            most_bytes: MOST_BYTES,
             shown: settings.url.clone(),
         })
+    }
+
+    /// The same, of which one fetch may bring less.
+    #[must_use]
+    pub const fn at_most(mut self, bytes: u64) -> Self {
+        self.most_bytes = bytes;
+        self
     }
 
     /// Where from, as people read it; there are no credentials in it.

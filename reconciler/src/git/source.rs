@@ -82,6 +82,14 @@ impl GitSource {
     /// [`StartError`]; a remote that cannot be reached is a [`super::Condition`] instead.
     pub fn spawn(settings: &GitSettings, state_dir: &Path) -> Result<Self, StartError> {
         let remote = Remote::from_settings(settings).map_err(StartError::Settings)?;
+        Self::spawn_remote(remote, state_dir)
+    }
+
+    /// As [`Self::spawn`], of settings that were checked.
+    ///
+    /// # Errors
+    /// [`StartError::Mirror`].
+    pub fn spawn_remote(remote: Remote, state_dir: &Path) -> Result<Self, StartError> {
         let mirror = Arc::new(Mirror::open(state_dir).map_err(StartError::Mirror)?);
         let head = known_head(&mirror).map_err(StartError::Mirror)?;
         let tracker = Tracker::new(head, remote.poll);

@@ -88,11 +88,6 @@ pub struct GitSettings {
     /// How long one fetch may take.
     #[serde(default = "GitSettings::default_timeout")]
     pub timeout: DurationMs,
-    /// For https and ssh: the largest file one fetch may write, in MiB; default 2048, hundreds of
-    /// times the largest hierarchy.
-    #[serde(default = "GitSettings::default_max_fetch_mib")]
-    #[schemars(range(min = 1))]
-    pub max_fetch_mib: u32,
     /// For https: file with an access token, read again at each fetch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
@@ -126,10 +121,6 @@ impl GitSettings {
 
     const fn default_timeout() -> DurationMs {
         DurationMs::seconds(60)
-    }
-
-    const fn default_max_fetch_mib() -> u32 {
-        2_048
     }
 
     /// The branch or tag to follow.

@@ -179,6 +179,7 @@ async fn fetch(url: &str, file: &Path) -> Result<String, ArchiveError> {
         .await
         .and_then(reqwest::Response::error_for_status)
         .map_err(failed)?;
+    within(url, answer.content_length().unwrap_or(0))?;
     let mut stream = answer.bytes_stream();
     let mut out = tokio::fs::File::create(file)
         .await

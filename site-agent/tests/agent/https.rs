@@ -1,144 +1,140 @@
-//! What the agent asks over TLS as anybody would: archives, whose server must prove to be it, and health
-//! checks, which only ask whether something answers.
+//! Health asked over https, and archives from web servers that are trusted, unknown, or misbehave.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::fs;
+use std::sync::atomic::Ordering;
 
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use site_agent::clock::wall_now;
-use stead_schemas::names::IdentityKind;
-use stead_schemas::time::DurationMs;
-use stead_schemas::wire::{Health, HealthCheck, InstanceReport, Phase, Probe};
-use stead_wire::pki::{self, Ca};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
+use stead_schemas::wire::{Health, InstanceReport, Phase, Probe};
 
 use crate::archives::{archive, digest, from};
-use crate::lab::{Lab, command, issue, one};
+use crate::lab::{Lab, check, command, one};
+use crate::tls::{Body, Web};
 
-/// A TLS server of this CA that gives every caller the same body.
-async fn serve(ca: &Ca, body: Vec<u8>) -> SocketAddr {
-    let issued = issue(ca, IdentityKind::Server, "web");
-    let chain = CertificateDer::pem_slice_iter(issued.certificate_pem.as_bytes());
-    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain.collect::<Result<_, _>>().unwrap(), key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let head = format!(
-        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
+#[tokio::test]
+async fn health_is_asked_over_https_whoever_signed_the_certificate() {
+    let mut lab = Lab::running().await;
+    let web = Web::https();
+    let mut spec = command(&["sleep", "1000"]);
+    spec.address = web.address.ip();
+    let probe = |port| Probe::Https {
+        path: "/health".to_owned(),
+        port: Some(port),
+    };
+    spec.health = Some(check(probe(web.address.port())));
+    lab.assign(one("app", spec.clone())).await;
+    lab.until_healthy("app").await;
+    assert!(web.answers.load(Ordering::Relaxed) > 0);
+    web.status.store(503, Ordering::Relaxed);
+    let sick = |one: &InstanceReport| one.health == Health::Unhealthy;
+    let seen = lab.until_instance("app", "sick", sick).await;
+    let message = seen.message.unwrap();
+    assert!(
+        message.contains("https://") && message.contains("503"),
+        "{message}"
     );
-    let answer = Arc::new([head.into_bytes(), body].concat());
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let (acceptor, answer) = (acceptor.clone(), Arc::clone(&answer));
-            tokio::spawn(async move {
-                // A caller that does not trust us is gone by here.
-                let Ok(mut tls) = acceptor.accept(tcp).await else {
-                    return;
-                };
-                let mut request = [0; 4_096];
-                drop(tls.read(&mut request).await);
-                drop(tls.write_all(&answer).await);
-                drop(tls.shutdown().await);
-            });
-        }
-    });
-    address
+    web.status.store(200, Ordering::Relaxed);
+    lab.until_healthy("app").await;
+    // No TLS where it is asked for: that is not well.
+    let plain = Web::http();
+    spec.address = plain.address.ip();
+    spec.health = Some(check(probe(plain.address.port())));
+    lab.assign(one("app", spec)).await;
+    lab.until_instance("app", "sick", sick).await;
 }
 
-fn another_ca() -> Ca {
-    let made = pki::create_ca(&"contoso".parse().unwrap(), wall_now()).unwrap();
-    Ca::from_pem(&made.certificate_pem, &made.key_pem).unwrap()
+async fn failed(lab: &Lab) -> String {
+    let seen = lab
+        .until_instance("app", "failed", |one| {
+            one.phase == Phase::Failed && one.message.is_some()
+        })
+        .await;
+    assert_eq!(lab.marked(), [0; 0]);
+    let archives = fs::read_dir(lab.state().join("archives")).unwrap();
+    let left: Vec<_> = archives.flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    seen.message.unwrap()
 }
 
 #[tokio::test]
-async fn an_archive_comes_over_https_from_a_server_the_system_trusts() {
-    let mut lab = Lab::running().await;
+async fn an_archive_comes_over_https_from_a_server_that_the_machine_trusts() {
+    let mut lab = Lab::new();
+    let web = Web::https();
     let file = archive(&lab);
-    let server = serve(&lab.ca, std::fs::read(&file).unwrap()).await;
-    let url = format!("https://{server}/app.tar.gz");
+    web.body.lock().unwrap().bytes = fs::read(&file).unwrap();
+    let trusted = lab.dir.path().join("web-ca.pem");
+    fs::write(&trusted, &web.ca_pem).unwrap();
+    lab.env.push(("SSL_CERT_FILE", trusted));
+    lab.start().await;
+    let url = format!("https://{}/app.tar.gz", web.address);
     lab.assign(one("app", from(url, digest(&file), "bin/run")))
         .await;
     lab.until_healthy("app").await;
 }
 
-/// The right archive of the wrong server is not even read.
 #[tokio::test]
-async fn an_archive_of_a_server_nobody_trusts_is_not_fetched() {
+async fn an_archive_of_a_server_that_nobody_vouches_for_is_not_fetched() {
     let mut lab = Lab::running().await;
+    let web = Web::https();
     let file = archive(&lab);
-    let server = serve(&another_ca(), std::fs::read(&file).unwrap()).await;
-    let url = format!("https://{server}/app.tar.gz");
+    web.body.lock().unwrap().bytes = fs::read(&file).unwrap();
+    let url = format!("https://{}/app.tar.gz", web.address);
     lab.assign(one("app", from(url, digest(&file), "bin/run")))
         .await;
-    let failed = lab
-        .until_instance("app", "failed", |one| one.phase == Phase::Failed)
-        .await;
-    let message = failed.message.unwrap();
+    let message = failed(&lab).await;
     assert!(message.contains("certificate"), "{message}");
-    assert_eq!(lab.marked(), [0; 0]);
+    assert_eq!(web.answers.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
-async fn an_archive_that_is_cut_short_or_is_another_leaves_nothing() {
+async fn an_archive_that_is_another_cut_off_too_large_or_missing_is_not_run() {
     let mut lab = Lab::running().await;
+    let web = Web::http();
     let file = archive(&lab);
-    let mut cut = std::fs::read(&file).unwrap();
-    cut.truncate(cut.len() / 2);
-    let server = serve(&lab.ca, cut).await;
-    let url = format!("https://{server}/app.tar.gz");
+    let good = fs::read(&file).unwrap();
+    let whole = good.len() as u64;
+    let url = format!("http://{}/app.tar.gz", web.address);
+    let cut = good[..good.len() / 2].to_vec();
+    for (status, bytes, claims, said) in [
+        (
+            200,
+            b"something else".to_vec(),
+            None,
+            "is not the archive declared",
+        ),
+        (200, cut, Some(whole), "can't fetch"),
+        (200, Vec::new(), Some(5 << 30), "is larger than"),
+        (404, good.clone(), None, "404"),
+    ] {
+        web.status.store(status, Ordering::Relaxed);
+        *web.body.lock().unwrap() = Body { bytes, claims };
+        lab.assign(one("app", from(url.clone(), digest(&file), "bin/run")))
+            .await;
+        let message = failed(&lab).await;
+        assert!(message.contains(said), "{said}: {message}");
+        lab.assign(crate::lab::Instances::new()).await;
+        lab.until_instance_gone("app").await;
+    }
+    web.status.store(200, Ordering::Relaxed);
+    *web.body.lock().unwrap() = Body {
+        bytes: good,
+        claims: None,
+    };
     lab.assign(one("app", from(url, digest(&file), "bin/run")))
         .await;
-    let failed = lab
-        .until_instance("app", "failed", |one| one.phase == Phase::Failed)
-        .await;
-    let message = failed.message.unwrap();
-    assert!(message.contains("is not the archive declared"), "{message}");
-    let left = std::fs::read_dir(lab.state().join("archives")).unwrap();
-    assert_eq!(left.count(), 0);
+    lab.until_healthy("app").await;
 }
 
-/// A check asks whether the instance answers, not who it is: its certificate is its own affair.
 #[tokio::test]
-async fn an_https_check_takes_any_certificate_and_a_plain_port_is_none() {
+async fn a_file_larger_than_any_archive_is_not_copied() {
     let mut lab = Lab::running().await;
-    let server = serve(&another_ca(), b"well".to_vec()).await;
-    let mut spec = command(&["sleep", "1000"]);
-    spec.address = server.ip();
-    spec.port = server.port();
-    spec.health = Some(HealthCheck {
-        probe: Probe::Https {
-            path: "/health".to_owned(),
-            port: None,
-        },
-        interval: DurationMs(100),
-        timeout: DurationMs::seconds(2),
-        failures: 2,
-    });
-    lab.assign(one("tls", spec.clone())).await;
-    lab.until_healthy("tls").await;
-    let plain = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    spec.port = plain.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut tcp, _)) = plain.accept().await {
-            drop(
-                tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-                    .await,
-            );
-        }
-    });
-    lab.assign(one("tls", spec)).await;
-    let sick = |one: &InstanceReport| one.health == Health::Unhealthy;
-    lab.until_instance("tls", "unhealthy", sick).await;
+    let file = lab.dir.path().join("huge.tar.gz");
+    // Nothing but a length: it takes no room.
+    fs::File::create(&file)
+        .unwrap()
+        .set_len((4 << 30) + 1)
+        .unwrap();
+    let url = format!("file://{}", file.display());
+    lab.assign(one("app", from(url, "0".repeat(64), "bin/run")))
+        .await;
+    let message = failed(&lab).await;
+    assert!(message.contains("is larger than"), "{message}");
 }

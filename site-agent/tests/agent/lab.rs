@@ -43,6 +43,8 @@ pub(crate) struct Lab {
     pub(crate) listen: SocketAddr,
     pub(crate) ca: Ca,
     pub(crate) reconciler: Peer,
+    /// For the agent's environment.
+    pub(crate) env: Vec<(&'static str, PathBuf)>,
     agent: Option<Child>,
     number: u64,
     in_force: Option<Generation>,
@@ -72,6 +74,7 @@ impl Lab {
             listen,
             ca,
             reconciler,
+            env: Vec::new(),
             agent: None,
             number: 0,
             in_force: None,
@@ -134,8 +137,7 @@ impl Lab {
         let child = Command::new(EXE)
             .args(["run", "--config"])
             .arg(self.config())
-            // What is fetched comes from this test: its CA is all that "the system" trusts.
-            .env("SSL_CERT_FILE", self.dir.path().join("ca.crt"))
+            .envs(self.env.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -11,3 +11,4 @@ mod lab;
 mod removal;
 mod safety;
 mod streams;
+mod tls;

@@ -1,6 +1,7 @@
 //! Tests of the planner as a whole: a model world, stories, and laws. Every plan in them is linted.
 
 mod budgets;
+mod clashes;
 mod laws;
 mod lints;
 mod losses;

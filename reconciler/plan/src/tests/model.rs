@@ -158,13 +158,7 @@ fn with_group(mut site: SiteDesired, group: &str, role: Role, placement: Placeme
         placement,
         move_after: DurationOrNever::After(DurationMs::seconds(600)),
         publish: role.rules().publishes,
-        // One port a role: only groups of one role are in each other's way.
-        port: match role {
-            Role::ManagementPoint => 443,
-            // It has none of its own in the catalogue.
-            Role::Custom => 8080,
-            other => other.rules().default_port,
-        },
+        port: role.rules().default_port,
         service: Some(mk_service("1")),
         settings: serde_json::Value::Null,
         drain_wait: DurationMs::seconds(30),

@@ -239,7 +239,7 @@ fn counted_groups_with_one_port_stay_out_of_each_others_way() {
     });
     assert_eq!(
         road(&model.plan()),
-        "held  P01/managementPoint: managementPoint needs port 443, which managementPoint-internet has on p01-f2",
+        "held  P01/managementPoint: managementPoint wants port 443, which managementPoint-internet has on p01-f2, and no other server can take it",
         "nobody is pushed away"
     );
     model.change(|site| *site = site.clone().servers("seattle/room-1", &["p01-f3"]));

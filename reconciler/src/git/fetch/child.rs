@@ -37,7 +37,16 @@ pub(super) async fn fetch(mirror: &Arc<Mirror>, remote: &Remote) -> Result<(), F
     if status.success() {
         return Ok(());
     }
-    let cause = classify::cause(&stderr);
+    // Half a pack is of no use until the next look, which may be an hour away.
+    let failed = Arc::clone(mirror);
+    let largest = blocking(move || failed.sweep()).await;
+    // The program that writes the pack dies of the limit, and git only says that its answer was
+    // not understood.
+    let cause = if largest >= remote.most_bytes {
+        FetchCause::TooLarge
+    } else {
+        classify::cause(&stderr)
+    };
     Err(FetchError::new(remote, cause, classify::detail(&stderr)))
 }
 
@@ -56,7 +65,7 @@ async fn run(mirror: &Mirror, remote: &Remote) -> Result<(ExitStatus, String), F
         FetchError::new(remote, cause, error)
     })?;
     let mut group = Group(child);
-    group.limit_files(remote.max_fetch_bytes);
+    group.limit_files(remote.most_bytes);
     let stderr = tokio::spawn(read_bounded(group.0.stderr.take()));
     match tokio::time::timeout(remote.timeout, group.0.wait()).await {
         Err(_) => {
@@ -81,11 +90,12 @@ impl Group {
         Pid::from_raw(id)
     }
 
-    /// What git starts inherits the limit; it starts writing only after the server answered.
-    fn limit_files(&self, bytes: u64) {
+    /// A fetch writes one file, a pack. What git starts inherits the limit; it starts writing only
+    /// after the server answered.
+    fn limit_files(&self, most_bytes: u64) {
         let limit = Rlimit {
-            current: Some(bytes),
-            maximum: Some(bytes),
+            current: Some(most_bytes),
+            maximum: Some(most_bytes),
         };
         if let Some(pid) = self.pid() {
             // It may have ended already; then there is nothing to limit.

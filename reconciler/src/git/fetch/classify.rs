@@ -80,8 +80,6 @@ const WORDS: &[(&str, FetchCause)] = &[
     ),
 ];
 
-const ENDED_WITHOUT_A_WORD: &str = "fatal: fetch-pack: invalid index-pack output";
-
 /// Longest detail that is kept, in characters.
 const DETAIL_CHARS: usize = 400;
 
@@ -91,11 +89,6 @@ pub(super) fn cause(stderr: &str) -> FetchCause {
         .collect::<Vec<_>>()
         .join("\n")
         .to_lowercase();
-    // The part of git that writes the pack says why it ends, unless a signal ends it: the one that
-    // comes at the limit.
-    if told == ENDED_WITHOUT_A_WORD {
-        return FetchCause::TooLarge;
-    }
     WORDS
         .iter()
         .find(|(words, _)| told.contains(words))
@@ -139,14 +132,6 @@ mod tests {
         let text = "remote: Host key verification failed.\nfatal: couldn't find remote ref x";
         assert_eq!(cause(text), FetchCause::BranchGone);
         assert_eq!(detail(text), "fatal: couldn't find remote ref x");
-    }
-
-    #[test]
-    fn a_pack_that_is_cut_off_is_too_large_and_a_bad_one_is_not() {
-        let cut = "fatal: fetch-pack: invalid index-pack output\n";
-        assert_eq!(cause(cut), FetchCause::TooLarge);
-        let bad = format!("fatal: pack is corrupted (SHA1 mismatch)\n{cut}");
-        assert_eq!(cause(&bad), FetchCause::Other);
     }
 
     #[test]

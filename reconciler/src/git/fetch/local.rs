@@ -3,6 +3,7 @@
 //! No `git` has to be installed for it. libgit2 asks nobody's leave while it waits for a disk, so
 //! a call that hangs there is left behind at the deadline, and no second one joins it.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,9 +15,6 @@ use git2::{
 use super::{FetchCause, FetchError, blocking};
 use crate::git::mirror::{FETCHED, Mirror};
 use crate::git::remote::Remote;
-
-/// Most that one fetch may receive.
-const MOST_BYTES: usize = 2 * 1024 * 1024 * 1024;
 
 pub(super) async fn fetch(mirror: &Arc<Mirror>, remote: &Remote) -> Result<(), FetchError> {
     let Some(turn) = mirror.local_turn() else {
@@ -89,9 +87,11 @@ fn bring(
     if repository.refname_to_id(FETCHED).ok() == Some(tip) {
         return Ok(Ok(()));
     }
+    let received = Cell::new(0);
     let mut callbacks = RemoteCallbacks::new();
-    callbacks.transfer_progress(move |progress| {
-        progress.received_bytes() <= MOST_BYTES && Instant::now() < deadline
+    callbacks.transfer_progress(|progress| {
+        received.set(progress.received_bytes() as u64);
+        received.get() <= remote.most_bytes && Instant::now() < deadline
     });
     let mut options = FetchOptions::new();
     options
@@ -99,17 +99,22 @@ fn bring(
         .download_tags(AutotagOption::None)
         .update_fetchhead(false);
     let refspec = format!("+{}:{FETCHED}", remote.reference());
-    connection
+    let fetched = connection
         .remote()
-        .fetch(&[refspec], Some(&mut options), None)?;
-    Ok(Ok(()))
+        .fetch(&[refspec], Some(&mut options), None);
+    drop(options);
+    // libgit2 does not say which callback stopped it, nor why.
+    if fetched.is_err() && received.get() > remote.most_bytes {
+        let most = format!("stopped after {} bytes", received.get());
+        return Ok(Err(FetchError::new(remote, FetchCause::TooLarge, most)));
+    }
+    fetched.map(Ok)
 }
 
 fn cause(error: &git2::Error) -> FetchCause {
     let message = error.message().to_lowercase();
     match (error.code(), error.class()) {
         (ErrorCode::Owner, _) => FetchCause::OtherOwner,
-        (ErrorCode::User, _) => FetchCause::TooLarge,
         (ErrorCode::NotFound, ErrorClass::Repository | ErrorClass::Os | ErrorClass::Net) => {
             FetchCause::RepositoryGone
         }

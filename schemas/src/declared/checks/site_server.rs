@@ -6,15 +6,16 @@
 use std::collections::BTreeSet;
 
 use super::super::problem::Findings;
-use super::super::resolve::active_of;
+use super::super::resolve::{active_of, service_desired};
 use super::super::typed::ReadSite;
 use super::super::types::{
     ContentLibrarySpec, DatabaseSpec, Engine, LeaseSpec, Mode, SiteServerSpec,
 };
 use super::{Notices, Topology, has_server, no_such_server, pair, votes};
 use crate::names::ServerName;
-use crate::role::SiteType;
+use crate::role::{Role, SiteType};
 use crate::time::DurationMs;
+use crate::wire::Program;
 
 pub(super) fn check(
     topology: &Topology<'_>,
@@ -53,8 +54,8 @@ pub(super) fn check(
         return;
     }
     check_database(site, findings);
-    check_fencing(site, site_server, findings);
     check_content_library(site, findings);
+    check_fencing(site, site_server, findings);
     votes::check(topology, site, site_server, findings);
 }
 
@@ -112,30 +113,31 @@ fn check_database(site: &ReadSite<'_>, findings: &mut Findings) {
     }
 }
 
-/// H9: a program that does not know of terms is fenced by its database login, or it can't be fenced.
+/// H9: a frozen site server that wakes after a failover is stopped by the token, which a foreign
+/// program does not check, or by its database login, which an embedded database does not have.
 fn check_fencing(site: &ReadSite<'_>, site_server: &SiteServerSpec, findings: &mut Findings) {
-    let service = site_server.service.as_ref();
-    let foreign = service.is_some_and(|service| {
-        service.command.is_some() || service.archive.is_some() || service.systemd.is_some()
-    });
-    let logins = site
+    let embedded = site
         .spec()
         .database
         .as_ref()
-        .map(|database| database.engine);
-    let automatic = site_server.failover != Some(Mode::Manual);
-    if !foreign || !automatic || logins != Some(Engine::Embedded) {
+        .is_some_and(|database| database.engine == Engine::Embedded);
+    let service = site_server.service.as_ref();
+    let program = service.and_then(|service| service_desired(service, Role::SiteServer));
+    let foreign = program.is_some_and(|service| service.program != Program::BuiltIn);
+    if site_server.failover == Some(Mode::Manual)
+        || !(embedded && foreign)
+        || !site.damage.intact(&["database"])
+    {
         return;
     }
-    let message = "a site server with a program of its own can't be kept from an embedded \
-                   database: with `failover: automatic` two could write";
-    let path: &[&str] = match site_server.failover {
-        Some(_) => &["siteServer", "failover"],
-        None => &["siteServer", "service"],
+    let spot = match site_server.failover {
+        Some(_) => site.spot(&["siteServer", "failover"]),
+        None => site.key_spot(&["siteServer", "passive"]),
     };
-    let finding = site.error("fencing", site.key_spot(path), message);
-    let finding = finding.tag("H9");
-    findings.add(finding.hint("`engine: postgresql`, or `failover: manual`"));
+    let message = "`failover: automatic`, the default, can't fence this site server: a program of \
+                   your own checks no token, and an embedded database has no logins to lock";
+    let finding = site.error("fencing", spot, message).tag("H9");
+    findings.add(finding.hint("write `failover: manual`, or declare a postgresql `database`"));
 }
 
 /// SS-2, SP-12: active and passive use one content library.

@@ -284,32 +284,6 @@ fn a_zone_with_a_majority_of_votes_is_a_warning() {
     passes("witnesses: [p01-c]", "witnesses: [stead-1]");
 }
 
-/// H9: a foreign site server is fenced by its database login or not at all.
-#[test]
-fn h9_a_site_server_that_cannot_be_fenced_does_not_fail_over_by_itself() {
-    let built_in = "siteServer: {active: p01-a, passive: [p01-b], witnesses: [p01-c]}";
-    let foreign = |more: &str| {
-        let service = "service: {command: [/opt/cm]}";
-        built_in.replace("[p01-c]}", &format!("[p01-c], {service}{more}}}"))
-    };
-    let postgresql = "{engine: postgresql, name: cm, host: db.contoso.example, user: cm, password: {secret: db-password}}";
-    let embedded = GOOD.replace(postgresql, "{engine: embedded, server: p01-c}");
-    let fencing = |site_server: &str, yaml: &str| {
-        let yaml = yaml.replace(built_in, site_server);
-        told(&yaml, Severity::Error)
-            .into_iter()
-            .filter(|(code, ..)| *code == "fencing")
-            .map(|(_, tag, _)| tag)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(fencing(&foreign(""), &embedded), [Some("H9")]);
-    let automatic = foreign(", failover: automatic");
-    assert_eq!(fencing(&automatic, &embedded), [Some("H9")]);
-    assert_eq!(fencing(&foreign(", failover: manual"), &embedded), []);
-    assert_eq!(fencing(built_in, &embedded), [], "ours checks the term");
-    assert_eq!(fencing(&foreign(""), GOOD), [], "logins can be locked");
-}
-
 #[test]
 fn ss_2_sp_12_a_pair_shares_database_and_content_library() {
     breaks(
@@ -371,6 +345,45 @@ fn h13_the_embedded_database_is_on_a_third_server() {
         .replace(database, "{engine: embedded}")
         .replace("witnesses: [p01-c]", "witnesses: [stead-1]");
     assert_eq!(told(&text, Severity::Error)[0].1, Some("H13"));
+}
+
+#[test]
+fn h9_automatic_failover_needs_a_site_server_that_can_be_fenced() {
+    let with = |database: &str, more: &str| {
+        let postgresql = "{engine: postgresql, name: cm, host: db.contoso.example, user: cm, password: {secret: db-password}}";
+        GOOD.replace(postgresql, database).replace(
+            "passive: [p01-b], witnesses: [p01-c]",
+            &format!("passive: [p01-b], witnesses: [p01-c]{more}"),
+        )
+    };
+    let embedded = "{engine: embedded, server: p01-c}";
+    let own = ", service: {command: [/opt/site]}";
+    let unit = ", failover: automatic, service: {systemd: {unit: cm.service, adopt: true}}";
+    for foreign in [own, unit] {
+        let errors = told(&with(embedded, foreign), Severity::Error);
+        let [(code, tag, message)] = errors.as_slice() else {
+            panic!("{errors:?}");
+        };
+        assert_eq!((*code, *tag), ("fencing", Some("H9")));
+        assert!(message.contains("checks no token"), "{message}");
+    }
+    let manual = ", failover: manual, service: {command: [/opt/site]}";
+    let postgresql = "{engine: postgresql, name: cm, host: db.contoso.example, user: cm, password: {secret: db-password}}";
+    for (database, more, why) in [
+        (embedded, manual, "a person looks first"),
+        (
+            embedded,
+            "",
+            "no program yet, and the built-in one checks the token",
+        ),
+        (postgresql, own, "fenced by login"),
+        (postgresql, unit, "fenced by login"),
+    ] {
+        let errors = told(&with(database, more), Severity::Error);
+        assert_eq!(errors, [], "{why}");
+    }
+    let alone = with(embedded, own).replace("passive: [p01-b], ", "");
+    assert_eq!(told(&alone, Severity::Error), [], "nothing to fail over to");
 }
 
 #[test]
