@@ -98,6 +98,7 @@ impl Scene {
             "hierarchy": "lab",
             "stateDir": self.path(state),
             "git": {"url": self.repository(), "poll": "1s"},
+            "api": {"socket": self.path(&format!("{state}.sock"))},
             "tls": {
                 "ca": pem("ca", &ca),
                 "cert": pem("cert", &certificate),
