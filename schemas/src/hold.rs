@@ -42,11 +42,7 @@ impl fmt::Display for HoldReason {
                 f,
                 "{server} is silent and may still run its {role}, which may not run twice"
             ),
-            Self::NoCandidate {
-                group,
-                wanted,
-                found,
-            } => write!(f, "{group} wants {wanted} servers and {found} can take it"),
+            Self::NoCandidate { .. } | Self::PortTaken { .. } => f.write_str(&self.shortage()),
             Self::NoProgram { role } => write!(f, "no program for {role}"),
             Self::NotSupported { what } => write!(f, "{what} can't be run by this version"),
             Self::OnlyObserved => {
@@ -59,15 +55,6 @@ impl fmt::Display for HoldReason {
             Self::RecordUnknown { record } => {
                 write!(f, "what the DNS servers answer for {record} is not known")
             }
-            Self::PortTaken {
-                group,
-                by,
-                server,
-                port,
-            } => write!(
-                f,
-                "{group} wants port {port}, which {by} has on {server}, and no other server can take it"
-            ),
             Self::Protected => f.write_str("it is protected: removing it takes two commits"),
             Self::RecordContested { record } => write!(
                 f,
@@ -98,6 +85,26 @@ impl fmt::Display for HoldReason {
 }
 
 impl HoldReason {
+    /// Why a counted group has fewer instances than it asks for; empty for other reasons.
+    fn shortage(&self) -> String {
+        match self {
+            Self::NoCandidate {
+                group,
+                wanted,
+                found,
+            } => format!("{group} wants {wanted} servers and {found} can take it"),
+            Self::PortTaken {
+                group,
+                by,
+                server,
+                port,
+            } => format!(
+                "{group} wants port {port}, which {by} has on {server}, and no other server can take it"
+            ),
+            _ => String::new(),
+        }
+    }
+
     /// What a person can do about it: a command, or a line of git. None where it ends by itself.
     ///
     /// `about` is the hold's [`crate::plan::Hold::about`].
