@@ -9,7 +9,6 @@ mod daemon {
     mod agents;
     mod commands;
     mod hostile;
-    mod remote;
     mod revisions;
     mod scene;
     mod writers;

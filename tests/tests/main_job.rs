@@ -257,6 +257,9 @@ fn an_operator_elsewhere_sees_and_commands_by_certificate() {
     assert!(code == 0 && out.contains(&good), "{out} {err}");
     let (code, out, err) = alice.stead(&["logs", "P01/distributionPoint@p01-f1"]);
     assert_eq!(code, 0, "{out} {err}");
+    let topology = harness.path("topology").display().to_string();
+    let (code, out, err) = alice.stead(&["plan", &topology, "--live"]);
+    assert!(code == 0 && out.contains("0 to install"), "{out} {err}");
 
     let (code, _, err) = alice.stead(&["suspend", "P01", "--reason", "CHG-7"]);
     assert_eq!(code, 0, "{err}");

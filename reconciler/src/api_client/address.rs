@@ -8,7 +8,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use stead_schemas::declared::settings::TlsFiles;
+use stead_schemas::declared::settings::{API_SOCKET, TlsFiles};
 use stead_schemas::names::{Identity, IdentityKind, ServerName};
 use stead_wire::material::Material;
 use stead_wire::peer::Peer;
@@ -18,8 +18,6 @@ use super::socket::SocketCaller;
 use super::{ApiClient, Way};
 use crate::commands::CommandError;
 
-/// Where packages put the socket.
-const SYSTEM_SOCKET: &str = "/run/stead/stead.sock";
 /// Where `stead lab` puts it, seen from where it was started.
 const LAB_SOCKET: &str = "stead-lab/stead.sock";
 /// Where `stead lab` puts it, seen from its own folder.
@@ -112,14 +110,14 @@ fn parse_url(text: &str) -> Result<(ServerName, SocketAddr), CommandError> {
 }
 
 fn usual_socket() -> Result<PathBuf, CommandError> {
-    [SYSTEM_SOCKET, LAB_SOCKET, LAB_SOCKET_INSIDE]
+    [API_SOCKET, LAB_SOCKET, LAB_SOCKET_INSIDE]
         .into_iter()
         .map(Path::new)
         .find(|path| path.exists())
         .map(Path::to_owned)
         .ok_or_else(|| {
             CommandError::unobserved(format!(
-                "no reconciler here: neither {SYSTEM_SOCKET} nor ./{LAB_SOCKET} exists"
+                "no reconciler here: neither {API_SOCKET} nor ./{LAB_SOCKET} exists"
             ))
             .hinted("say where it is with --api or STEAD_API, or start one: `stead lab`")
             .hinted(super::HINT_NOBODY)

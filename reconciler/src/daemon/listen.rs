@@ -35,7 +35,10 @@ pub enum ListenError {
         source: io::Error,
     },
     /// The socket.
-    #[error("can't listen on {}; check the folder and its owner", path.display())]
+    #[error(
+        "can't listen on {}; check the folder and its owner, or name another one in `api.socket`",
+        path.display()
+    )]
     Socket {
         /// Where.
         path: PathBuf,
@@ -167,10 +170,14 @@ async fn bind(
 }
 
 /// Bound under another name, closed to others, then renamed: nobody else ever sees it open. An old
-/// socket of a dead process is replaced by that; the state folder's lock keeps a living one's.
+/// socket of a dead process is replaced by that; one that somebody answers at is left alone.
 fn bind_socket(path: &Path) -> io::Result<UnixListener> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        let taken = "another reconciler answers there";
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, taken));
     }
     let fresh = path.with_extension("sock-new");
     match std::fs::remove_file(&fresh) {

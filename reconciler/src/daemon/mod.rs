@@ -235,11 +235,7 @@ async fn listen(
 ) -> Result<Addresses, DaemonError> {
     let spec = &core.config.spec;
     let desk = Arc::new(Desk(Arc::clone(core)));
-    let socket = spec
-        .api
-        .socket
-        .clone()
-        .unwrap_or_else(|| spec.state_dir.join("api.sock"));
+    let socket = spec.api.socket();
     listeners.socket(&socket, desk.clone())?;
     let mut addresses = Addresses {
         socket,

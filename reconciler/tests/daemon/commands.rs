@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use stead::api::Backend as _;
+use stead::daemon::Daemon;
 use stead_schemas::api::{ConfirmLostRequest, JournalKind, ResumeRequest, SuspendRequest};
 use stead_schemas::observed::Contact;
 use stead_schemas::plan::HoldReason;
@@ -95,4 +96,41 @@ async fn the_socket_is_for_its_owner_alone_and_goes_with_the_daemon() {
     assert_eq!(mode & 0o777, 0o600);
     daemon.0.stop().await;
     assert!(!socket.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_somebody_answers_at_is_not_taken_from_them() {
+    let scene = Scene::new();
+    let first = scene.daemon("state").await;
+    let socket = first.0.addresses().socket.clone();
+    let mut config = scene.config("stead-2", "other");
+    config.spec.api.socket = Some(socket.clone());
+    let refused = Daemon::start(config.clone()).await.unwrap_err();
+    let said = std::error::Error::source(&refused).map(ToString::to_string);
+    assert!(
+        format!("{refused} {said:?}").contains("api.socket"),
+        "{refused} {said:?}"
+    );
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    first.0.stop().await;
+    // What a killed one leaves is nobody's.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists());
+    let second = Daemon::start(config).await.unwrap();
+    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    second.stop().await;
+}
+
+#[test]
+fn daemon_and_commands_have_one_default() {
+    let scene = Scene::new();
+    let mut config = scene.config("stead-1", "state");
+    config.spec.api.socket = None;
+    let help = include_str!("../../../docs/reference/cli.md");
+    let socket = config.spec.api.socket();
+    assert!(
+        help.contains(&format!("Default: {},", socket.display())),
+        "commands look elsewhere than {}",
+        socket.display()
+    );
 }

@@ -46,7 +46,7 @@ impl Scene {
         self.path("topology")
     }
 
-    pub(crate) fn issue(&self, kind: IdentityKind, name: &str) -> (String, String, String) {
+    fn issue(&self, kind: IdentityKind, name: &str) -> (String, String, String) {
         let identity = Identity {
             hierarchy: "lab".parse().unwrap(),
             kind,
@@ -98,6 +98,7 @@ impl Scene {
             "hierarchy": "lab",
             "stateDir": self.path(state),
             "git": {"url": self.repository(), "poll": "1s"},
+            "api": {"socket": self.path(&format!("{state}.sock"))},
             "tls": {
                 "ca": pem("ca", &ca),
                 "cert": pem("cert", &certificate),

@@ -146,17 +146,28 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// Where a reconciler's socket is and commands look for it, unless told otherwise.
+pub const API_SOCKET: &str = "/run/stead/stead.sock";
+
 /// Where commands reach a reconciler.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApiSettings {
-    /// Unix socket for the same user; default: `api.sock` in the state folder.
+    /// Unix socket for the same user; default: `/run/stead/stead.sock`, where `stead` looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
     /// Address for callers with an operator certificate; none: the socket only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub listen: Option<SocketAddr>,
+}
+
+impl ApiSettings {
+    /// The socket, said or not.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| API_SOCKET.into())
+    }
 }
 
 /// The endpoint that a push to the repository wakes. Its payload is never used.
