@@ -207,8 +207,7 @@ impl Peer {
         body: &B,
         deadline: Duration,
     ) -> Result<T, CallError> {
-        let request = self.request(Method::POST, path, to_json(path, body)?)?;
-        let answer = self.call(request, deadline).await;
+        let answer = self.post_json(path, body, deadline).await;
         drop(self.take_idle());
         answer
     }

@@ -100,3 +100,22 @@ pub enum Body<N> {
         stored: Epoch,
     },
 }
+
+impl<N> Body<N> {
+    /// Whether it asks a voter for something, which one that is silent does not hear (R5, H10).
+    #[must_use]
+    pub const fn is_request(&self) -> bool {
+        match self {
+            Self::PreAsk { .. }
+            | Self::Ask { .. }
+            | Self::Renew { .. }
+            | Self::Configure { .. } => true,
+            Self::PreGrant { .. }
+            | Self::Grant { .. }
+            | Self::Refuse { .. }
+            | Self::Renewed { .. }
+            | Self::Release { .. }
+            | Self::Configured { .. } => false,
+        }
+    }
+}

@@ -250,6 +250,9 @@ impl<N: Name> Node<N> {
     }
 
     fn receive(&mut self, turn: &mut Turn<N>, from: Voter<N>, message: Message<N>) {
+        if message.body.is_request() && self.is_silent(turn.now) {
+            return;
+        }
         match message.body {
             Body::PreAsk { term } => self.on_pre_ask(turn, &from, message.epoch, term),
             Body::Ask {

@@ -18,9 +18,6 @@ const PROMISE_MAX: Ms = Ms(3_600_000);
 
 impl<N: Name> Node<N> {
     pub(crate) fn on_pre_ask(&self, turn: &mut Turn<N>, from: &Voter<N>, epoch: Epoch, term: Term) {
-        if self.is_silent(turn.now) {
-            return;
-        }
         if self.would_grant(from, epoch, term) {
             self.send(turn, from, Body::PreGrant { term });
         } else {
@@ -35,9 +32,6 @@ impl<N: Name> Node<N> {
         epoch: Epoch,
         (term, sent, promise): Request,
     ) {
-        if self.is_silent(turn.now) {
-            return;
-        }
         if self.would_grant(from, epoch, term) {
             self.grant(turn, from, term, promise);
             self.send(turn, from, Body::Grant { term, sent });
@@ -54,9 +48,6 @@ impl<N: Name> Node<N> {
         (term, sent, promise): Request,
         in_force: Epoch,
     ) {
-        if self.is_silent(turn.now) {
-            return;
-        }
         if !self.extend(turn, from, epoch, (term, sent, promise)) {
             self.refuse(turn, from, term);
             return;
@@ -113,9 +104,6 @@ impl<N: Name> Node<N> {
         request: Request,
         voters: Voters<N>,
     ) {
-        if self.is_silent(turn.now) {
-            return;
-        }
         let (term, sent, _) = request;
         let stored = voters.epoch;
         if !self.extend(turn, from, stored, request) {

@@ -27,7 +27,6 @@ fn seeds() -> core::ops::Range<u64> {
 fn a_site_with_fixed_voters_is_safe_and_comes_back() {
     for seed in seeds() {
         let mut site = faulty(seed, false);
-        let hosts = site.hosts();
         site.heal();
         let end = site.now + RECOVERS_IN;
         site.run_until(end);
@@ -42,7 +41,7 @@ fn a_site_with_fixed_voters_is_safe_and_comes_back() {
             site.holders() == holder,
             &std::format!("seed {seed}: a needless failover"),
         );
-        site.must(before == site.notes.len() && hosts.len() >= 3, "quiet");
+        site.must(before == site.notes.len(), "quiet");
     }
 }
 
