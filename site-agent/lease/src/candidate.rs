@@ -3,7 +3,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use crate::effects::{Action, Note};
+use crate::effects::{Action, How, Note};
 use crate::message::Body;
 use crate::node::{Attempt, Lease, Node, Part, Sounding, Standing, Turn};
 use crate::time::{Mono, Ms};
@@ -73,12 +73,14 @@ impl<N: Name> Node<N> {
         {
             return;
         }
+        let how = self.how();
         let promise = self.timing.promise();
         self.grant(turn, &me, term, promise);
         self.part = Part::Asking(Attempt {
             term,
             acknowledged: BTreeMap::from([(me, turn.now)]),
             give_up: turn.now.plus(self.timing.renew()),
+            how,
         });
         let sent = turn.now;
         let ask = Body::Ask {
@@ -88,6 +90,19 @@ impl<N: Name> Node<N> {
         };
         self.send_all(turn, &ask);
         self.hold_when_won(turn);
+    }
+
+    /// How a term would come to be held here, by what is known now.
+    fn how(&self) -> How<N> {
+        let Some((_, from)) = self.saved.granted.clone() else {
+            return How::First;
+        };
+        let kept = self.reserved.as_ref().is_some_and(|r| self.is_me(&r.to));
+        match (self.is_me(&from), kept) {
+            (true, _) => How::Again,
+            (false, true) => How::Handover { from },
+            (false, false) => How::Failover { from },
+        }
     }
 
     /// Somebody agreed: to an attempt, or to go on. An answer to a question not asked yet counts as
@@ -126,7 +141,7 @@ impl<N: Name> Node<N> {
         if work <= turn.now {
             return;
         }
-        let term = attempt.term;
+        let (term, how) = (attempt.term, attempt.how.clone());
         let lease = Lease {
             term,
             until,
@@ -134,10 +149,12 @@ impl<N: Name> Node<N> {
             ready_at: BTreeMap::new(),
             stored: BTreeSet::from([self.saved.me.clone()]),
             renew_at: at.plus(self.timing.renew()),
+            remembered_at: turn.now,
             handing_to: None,
         };
         self.part = Part::Holding(lease);
-        turn.notes.push(Note::Won(term));
+        turn.notes.push(Note::Won(term, how));
+        self.renew_memory(turn);
         turn.actions.push(Action::Work { term, until: work });
     }
 

@@ -56,7 +56,7 @@ pub enum Action<N> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Note<N> {
     /// The lease is held.
-    Won(Term),
+    Won(Term, How<N>),
     /// An attempt failed; what it got was released.
     GaveUp(Term),
     /// The lease ran out here.
@@ -71,8 +71,29 @@ pub enum Note<N> {
     InForce(Epoch),
     /// New voters can't be asked for now.
     ChangeRefused(ChangeRefusal),
+    /// Somebody shall be active, or nobody else any more (H21).
+    Requested(Option<N>),
     /// From somebody who has no vote; no effect.
     Stranger(Voter<N>),
+}
+
+/// How a term came to be held here.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum How<N> {
+    /// The one before was held here, too.
+    Again,
+    /// By itself, after the holder was silent.
+    Failover {
+        /// Who held it before.
+        from: Voter<N>,
+    },
+    /// Nobody is known to have held it before.
+    First,
+    /// It was handed over.
+    Handover {
+        /// By whom.
+        from: Voter<N>,
+    },
 }
 
 /// Why a handover is not begun.
@@ -108,6 +129,12 @@ impl<N> Effects<N> {
             actions,
             notes,
         }
+    }
+
+    /// Whether anything has to be saved.
+    #[must_use]
+    pub const fn saves(&self) -> bool {
+        self.save.is_some()
     }
 
     /// Saves what must be saved, then hands out the actions.

@@ -21,6 +21,13 @@ impl<N: Name> Node<N> {
         }
     }
 
+    /// The voters that a holder could hand over to now: they said in time that they are ready.
+    pub fn ready(&self, now: Mono) -> impl Iterator<Item = &Voter<N>> {
+        let told = self.lease().into_iter().flat_map(|lease| &lease.ready_at);
+        told.filter(move |(_, at)| now <= at.plus(READY_WITHIN))
+            .map(|(voter, _)| voter)
+    }
+
     pub(crate) fn hand_over(&mut self, turn: &mut Turn<N>, to: Voter<N>) {
         let in_force = &self.saved.configuration.in_force;
         let votes = in_force.members.contains(&to) && to != self.saved.me;
@@ -45,10 +52,26 @@ impl<N: Name> Node<N> {
         turn.actions.push(Action::Stop { term: lease.term });
     }
 
+    /// Hands over by itself to whoever is asked for, as soon as it is ready (H21).
+    pub(crate) fn hand_over_when_asked(&mut self, turn: &mut Turn<N>) {
+        let Some(name) = self.requested() else {
+            return;
+        };
+        let Part::Holding(lease) = &self.part else {
+            return;
+        };
+        let ready = lease.ready_at.iter().find(|(voter, at)| {
+            voter.name == name && turn.now <= at.plus(READY_WITHIN) && lease.handing_to.is_none()
+        });
+        if let Some(to) = ready.map(|(voter, _)| voter.clone()) {
+            self.hand_over(turn, to);
+        }
+    }
+
     /// No work of the term is left: it may be released, for good (R12, R13).
     pub(crate) fn idle(&mut self, turn: &mut Turn<N>) {
         let (term, successor) = match &self.part {
-            Part::Stopping(term) => (*term, None),
+            Part::Stopping(term) => (*term, self.outranked.then(|| self.saved.me.clone())),
             Part::Holding(lease) => match &lease.handing_to {
                 Some(to) => (lease.term, Some(to.clone())),
                 None => return,
@@ -61,5 +84,8 @@ impl<N: Name> Node<N> {
         let aside = turn.now.plus(ASIDE);
         self.ask_after = self.ask_after.max(aside);
         self.reserved = successor.map(|to| Promise { to, until: aside });
+        if core::mem::take(&mut self.outranked) {
+            self.ask(turn);
+        }
     }
 }

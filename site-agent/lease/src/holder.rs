@@ -3,8 +3,8 @@
 
 use crate::effects::{Action, Note};
 use crate::message::Body;
-use crate::node::{Lease, Node, Part, Turn};
-use crate::time::{Mono, Ms};
+use crate::node::{Lease, Node, Part, Standing, Turn};
+use crate::time::{Mono, Ms, Timing};
 use crate::voters::{Name, Term, Voter};
 
 /// A write to the ledger's disk that is older proves nothing: as many renewals may rest on it.
@@ -61,6 +61,26 @@ impl<N: Name> Node<N> {
                 term: lease.term,
                 until: until.minus(self.timing.stop_before()),
             });
+        }
+    }
+
+    /// The term held here is refused by what it should fence: it ends, and the next one is above.
+    pub(crate) fn outranked(&mut self, turn: &mut Turn<N>, by: Term) {
+        self.heard = self.heard.max(by);
+        self.outranked = matches!(self.part, Part::Holding(_));
+        self.lose(turn);
+    }
+
+    /// Other lengths hold for what is asked from now on: answers to what was asked before don't
+    /// count any more, the deadline given out stays.
+    pub(crate) fn settle(&mut self, timing: Timing, standing: Standing) {
+        self.standing = standing;
+        if self.timing == timing {
+            return;
+        }
+        self.timing = timing;
+        if let Part::Holding(lease) = &mut self.part {
+            lease.acknowledged.clear();
         }
     }
 

@@ -20,6 +20,7 @@ mod effects;
 mod handover;
 mod holder;
 mod ledger;
+mod memory;
 mod message;
 mod node;
 mod time;
@@ -29,8 +30,9 @@ mod voters;
 #[cfg(test)]
 mod tests;
 
-pub use effects::{Action, ChangeRefusal, Committed, Effects, HandoverRefusal, Note};
+pub use effects::{Action, ChangeRefusal, Committed, Effects, HandoverRefusal, How, Note};
 pub use ledger::Saved;
+pub use memory::{Memory, Version};
 pub use message::{Body, Message};
 pub use node::{Attempt, Input, Lease, Node, Part, Sounding, Standing};
 pub use time::{Mono, Ms, Timing, TimingError};

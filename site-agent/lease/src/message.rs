@@ -1,19 +1,32 @@
 //! What voters say to each other (H15). Who said it is known from the certificate, not from here.
 
+use serde::{Deserialize, Serialize};
+
+use crate::memory::Memory;
 use crate::time::{Mono, Ms};
 use crate::voters::{Configuration, Epoch, Term, Voter, Voters};
 
-/// One message. Every one carries the newest epoch its sender has stored.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// One message. Every one carries the newest epoch, and what is to be remembered, as its sender has
+/// stored them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "N: Ord + Deserialize<'de>"))]
 pub struct Message<N> {
     /// The sender's newest epoch.
     pub epoch: Epoch,
+    /// What the sender remembers (H21).
+    pub memory: Memory<N>,
     /// What it says.
     pub body: Body<N>,
 }
 
 /// What a message says. `sent` is the sender's own clock when it asked, given back with the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields,
+    bound(deserialize = "N: Ord + Deserialize<'de>")
+)]
 pub enum Body<N> {
     /// Would you grant? Changes nothing (R10).
     PreAsk {

@@ -7,7 +7,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::effects::{Action, Effects, Note};
+use crate::effects::{Action, Effects, How, Note};
 use crate::ledger::Saved;
 use crate::message::{Body, Message};
 use crate::time::{Mono, Ms, Timing};
@@ -49,6 +49,25 @@ pub enum Input<N> {
     HandOver {
         /// The successor.
         to: Voter<N>,
+    },
+    /// Git declares this voter to be active, as somebody says who knew the memory of this number.
+    Declared {
+        /// The declared active.
+        active: N,
+        /// [`crate::Version::number`] of the memory it was said about.
+        above: u64,
+    },
+    /// The holder here took over by itself, at this time of its wall clock (milliseconds).
+    FailedOver(u64),
+    /// A resource refused the term held here because of this higher one (H5): it is given up, and
+    /// the next attempt is above.
+    Outranked(Term),
+    /// Other lengths of time, another standing.
+    Settings {
+        /// How long things last from now on.
+        timing: Timing,
+        /// What it may do from now on.
+        standing: Standing,
     },
     /// Replace the voters.
     Change {
@@ -96,6 +115,7 @@ pub struct Attempt<N> {
     /// When each voter that granted was asked.
     pub(crate) acknowledged: BTreeMap<Voter<N>, Mono>,
     pub(crate) give_up: Mono,
+    pub(crate) how: How<N>,
 }
 
 /// A term that is held.
@@ -112,6 +132,8 @@ pub struct Lease<N> {
     /// Who stored the newest voters.
     pub(crate) stored: BTreeSet<Voter<N>>,
     pub(crate) renew_at: Mono,
+    /// When it last wrote down what the site is to remember.
+    pub(crate) remembered_at: Mono,
     pub(crate) handing_to: Option<Voter<N>>,
 }
 
@@ -134,6 +156,10 @@ pub struct Node<N> {
     pub(crate) jitter: Ms,
     pub(crate) progress_at: Option<Mono>,
     pub(crate) ready: bool,
+    /// The declared active, and the memory this was said about.
+    pub(crate) told: Option<(N, u64)>,
+    /// The term being given up is refused by what it should fence: the next is asked for at once.
+    pub(crate) outranked: bool,
 }
 
 /// One call: its time and what it brings about.
@@ -166,6 +192,8 @@ impl<N: Name> Node<N> {
             jitter: Ms(0),
             progress_at: None,
             ready: false,
+            told: None,
+            outranked: false,
         }
     }
 
@@ -179,6 +207,19 @@ impl<N: Name> Node<N> {
     #[must_use]
     pub const fn part(&self) -> &Part<N> {
         &self.part
+    }
+
+    /// Who is promised to be let alone, and for how long still.
+    #[must_use]
+    pub fn promised(&self, now: Mono) -> Option<(&Voter<N>, Ms)> {
+        let promise = self.promise.as_ref().filter(|p| p.until > now)?;
+        Some((&promise.to, now.until(promise.until)))
+    }
+
+    /// Silent until then: a promise that was forgotten may still bind (R5).
+    #[must_use]
+    pub const fn quiet_until(&self) -> Mono {
+        self.quiet_until
     }
 
     /// The lease, while it is held.
@@ -208,8 +249,14 @@ impl<N: Name> Node<N> {
             Input::Idle => self.idle(&mut turn),
             Input::HandOver { to } => self.hand_over(&mut turn, to),
             Input::Change { members } => self.change(&mut turn, members),
+            Input::Declared { active, above } => self.told = Some((active, above)),
+            Input::FailedOver(wall) => self.note_failover(&mut turn, wall),
+            Input::Outranked(term) => self.outranked(&mut turn, term),
+            Input::Settings { timing, standing } => self.settle(timing, standing),
         }
+        self.note_declared(&mut turn);
         self.renew_when_due(&mut turn);
+        self.hand_over_when_asked(&mut turn);
         self.ask_when_due(&mut turn);
         let save = turn.save.then(|| self.saved.clone());
         Effects::new(save, turn.actions, turn.notes)
@@ -252,6 +299,9 @@ impl<N: Name> Node<N> {
     fn receive(&mut self, turn: &mut Turn<N>, from: Voter<N>, message: Message<N>) {
         if message.body.is_request() && self.is_silent(turn.now) {
             return;
+        }
+        if self.saved.configuration.has(&from) {
+            self.learn_memory(turn, message.memory);
         }
         match message.body {
             Body::PreAsk { term } => self.on_pre_ask(turn, &from, message.epoch, term),
@@ -303,6 +353,7 @@ impl<N: Name> Node<N> {
     pub(crate) fn send(&self, turn: &mut Turn<N>, to: &Voter<N>, body: Body<N>) {
         let message = Message {
             epoch: self.saved.configuration.epoch(),
+            memory: self.saved.memory.clone(),
             body,
         };
         turn.actions.push(Action::Send {

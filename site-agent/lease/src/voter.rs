@@ -152,6 +152,7 @@ impl<N: Name> Node<N> {
     /// Durable before the answer leaves: the save is part of the same effects (I4).
     pub(crate) fn grant(&mut self, turn: &mut Turn<N>, to: &Voter<N>, term: Term, promise: Ms) {
         self.saved.granted = Some((term, to.clone()));
+        self.saved.votes += 1;
         self.heard = self.heard.max(term);
         turn.save = true;
         self.promise_to(turn, to, promise);

@@ -4,6 +4,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Mono;
 
 /// What voters are called by.
@@ -11,7 +13,10 @@ pub trait Name: Clone + Ord + fmt::Debug {}
 impl<T: Clone + Ord + fmt::Debug> Name for T {}
 
 /// The number of an attempt to hold the lease: rises for ever, names one holder, fences the rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct Term(pub u64);
 
 impl Term {
@@ -23,11 +28,13 @@ impl Term {
 }
 
 /// Drawn when a ledger is first made: a voter that forgot is another voter (H4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Incarnation(pub u64);
 
 /// One that votes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Voter<N> {
     /// Its name.
     pub name: N,
@@ -37,7 +44,10 @@ pub struct Voter<N> {
 
 /// Orders configurations. The number rises by one a change; the term of the holder that proposed it
 /// keeps two proposals of one number apart, as one of them can't have had a majority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields)]
 pub struct Epoch {
     /// Changes so far.
     pub number: u64,
@@ -46,7 +56,8 @@ pub struct Epoch {
 }
 
 /// A set of voters, and its place among all such sets of the site.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "N: Ord + Deserialize<'de>"))]
 pub struct Voters<N> {
     /// Its place.
     pub epoch: Epoch,
@@ -74,7 +85,12 @@ impl<N: Name> Voters<N> {
 
 /// The voters in force, and those that shall replace them. While there are both, whatever needs a
 /// majority needs one of each (H3).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    bound(deserialize = "N: Ord + Deserialize<'de>")
+)]
 pub struct Configuration<N> {
     /// What holds.
     pub in_force: Voters<N>,

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use super::site::{Host, Site, configuration, timing, voter};
 use crate::{
-    Action, Body, ChangeRefusal, Committed, Epoch, HandoverRefusal, Input, Message, Mono, Ms, Node,
-    Note, Part, Saved, Standing, Term, Timing, TimingError, Voters,
+    Action, Body, ChangeRefusal, Committed, Epoch, HandoverRefusal, Input, Memory, Message, Mono,
+    Ms, Node, Note, Part, Saved, Standing, Term, Timing, TimingError, Voters,
 };
 
 const ACTIVE: Standing = Standing::Candidate {
@@ -28,6 +28,7 @@ fn take(node: &mut Node<Host>, now: u64, input: Input<Host>) -> Committed<Host> 
 
 fn tell(node: &mut Node<Host>, now: u64, from: Host, body: Body<Host>) -> Vec<Body<Host>> {
     let message = Message {
+        memory: Memory::default(),
         epoch: node.saved().configuration.epoch(),
         body,
     };
@@ -118,6 +119,7 @@ fn h15_the_promise_outlasts_the_lease_by_drift_and_margin() {
 fn i4_nothing_is_sent_where_the_save_failed() {
     let mut node = witness(2, 0);
     let message = Message {
+        memory: Memory::default(),
         epoch: Epoch::default(),
         body: ask(1),
     };
@@ -236,6 +238,7 @@ fn h15_a_renewal_is_answered_by_a_voter_that_was_not_asked_for_the_term() {
     assert_eq!(node.saved().granted, Some((Term(4), voter(0))));
     // Going on needs no save; the first did.
     let message = Message {
+        memory: Memory::default(),
         epoch: Epoch::default(),
         body: renew(4),
     };
@@ -446,6 +449,7 @@ fn h3_an_older_epoch_is_refused_with_the_newer_one_and_the_asker_learns_it() {
     let answers = tell(&mut node, 10, 0, configure);
     assert!(matches!(answers.as_slice(), [Body::Configured { .. }]));
     let message = Message {
+        memory: Memory::default(),
         epoch: Epoch::default(),
         body: ask(2),
     };

@@ -329,7 +329,7 @@ impl Site {
     }
 
     fn note(&mut self, host: Host, note: Note<Host>) {
-        if let Note::Won(term) = note {
+        if let Note::Won(term, _) = note {
             let holder = *self.holders.entry(term).or_insert(host);
             self.must(holder == host, &format!("{term:?} has two holders"));
             self.invariant_one_holds(host);
