@@ -11,6 +11,7 @@ pub mod declared;
 pub mod desired;
 pub mod generation;
 pub mod hold;
+pub mod lease;
 pub mod names;
 pub mod observed;
 pub mod plan;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::desired::Place;
 use crate::generation::Generation;
+use crate::lease::LeaseSpec;
 use crate::names::{GroupName, InstanceName, SecretName, ServerName, SiteCode};
 use crate::record::{RecordKey, RecordSet};
 use crate::role::Role;
@@ -256,6 +257,9 @@ pub struct PlannedAssignment {
     pub based_on: Option<Generation>,
     /// Everything the server should run afterwards.
     pub instances: BTreeMap<GroupName, Box<InstanceSpec>>,
+    /// The site's lease, where the server has a vote in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Box<LeaseSpec>>,
     /// The ready steps it carries out.
     pub steps: Vec<StepId>,
 }

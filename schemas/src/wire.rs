@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::generation::{Epoch, Generation};
+use crate::lease::{LeaseReport, LeaseSpec};
 use crate::names::{GroupName, ObjectName, SecretName, ServerName, SiteCode};
 use crate::role::Role;
 use crate::time::{DurationMs, WallMs};
@@ -40,6 +41,9 @@ pub struct Assignment {
     pub revision: String,
     /// Everything the server should run.
     pub instances: BTreeMap<GroupName, Box<InstanceSpec>>,
+    /// The site's lease, where the server has a vote in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Box<LeaseSpec>>,
 }
 
 /// An assignment, what it was planned against, and the secrets it names.
@@ -290,6 +294,12 @@ pub struct AgentReport {
     /// Versions of the secrets held (H30); never a value.
     #[serde(default)]
     pub secrets: BTreeMap<SecretName, String>,
+    /// The lease of the assignment in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned_lease: Option<Box<LeaseSpec>>,
+    /// What it knows of the site's lease; none: it has no vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Box<LeaseReport>>,
     /// What is wrong with the agent itself, in words.
     #[serde(default)]
     pub problems: Vec<String>,

@@ -42,6 +42,7 @@ fn ledger() -> Ledger {
 fn request(generation: Generation, based_on: Option<Generation>) -> AssignRequest {
     AssignRequest {
         assignment: Assignment {
+            lease: None,
             hierarchy: "contoso".parse().unwrap(),
             site: "P01".parse().unwrap(),
             server: "p01-a".parse().unwrap(),

@@ -196,6 +196,8 @@ pub fn show(report: &mut AgentReport, ledger: &Ledger) {
     report.highest_epoch.clone_from(&ledger.highest_epoch);
     report.generation = ledger.generation().cloned();
     report.secrets.clone_from(&ledger.secrets);
+    let assignment = ledger.assignment.as_ref();
+    report.assigned_lease = assignment.and_then(|assignment| assignment.lease.clone());
     report.assigned = ledger
         .assignment
         .as_ref()
@@ -232,6 +234,8 @@ pub fn first_report(server: ServerName, ledger: &Ledger) -> AgentReport {
         assigned: std::collections::BTreeMap::new(),
         instances: std::collections::BTreeMap::new(),
         secrets: std::collections::BTreeMap::new(),
+        assigned_lease: None,
+        lease: None,
         problems: Vec::new(),
     };
     show(&mut report, ledger);

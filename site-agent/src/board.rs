@@ -102,6 +102,8 @@ mod tests {
             assigned: std::collections::BTreeMap::new(),
             instances: std::collections::BTreeMap::new(),
             secrets: std::collections::BTreeMap::new(),
+            assigned_lease: None,
+            lease: None,
             problems: Vec::new(),
         }
     }

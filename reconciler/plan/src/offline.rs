@@ -158,6 +158,8 @@ fn joined(name: &ServerName, server: &ServerDesired) -> ServerObserved {
         assigned: BTreeMap::new(),
         instances: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        assigned_lease: None,
+        lease: None,
         problems: Vec::new(),
     };
     ServerObserved {

@@ -56,6 +56,7 @@ fn in_force(world: &World<'_>, server: &ServerName) -> PlannedAssignment {
         instances: report
             .map(|report| report.assigned.clone())
             .unwrap_or_default(),
+        lease: report.and_then(|report| report.assigned_lease.clone()),
         steps: Vec::new(),
     }
 }

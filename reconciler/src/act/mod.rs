@@ -110,6 +110,7 @@ fn request(
             generation: order.generation.clone(),
             revision: force.revision.to_string(),
             instances: order.planned.instances.clone(),
+            lease: order.planned.lease.clone(),
         },
         based_on: order.planned.based_on.clone(),
         secrets: order.secrets.clone(),

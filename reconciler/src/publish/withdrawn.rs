@@ -99,6 +99,8 @@ mod tests {
                 .map(|group| (group.parse().unwrap(), Box::new(instance.clone())))
                 .collect(),
             secrets: BTreeMap::new(),
+            assigned_lease: None,
+            lease: None,
             problems: Vec::new(),
         };
         let server = ServerObserved {

@@ -263,6 +263,8 @@ mod tests {
                 .map(|(name, instance)| (name.parse().unwrap(), Box::new(instance.clone())))
                 .collect(),
             secrets: BTreeMap::new(),
+            assigned_lease: None,
+            lease: None,
             problems: Vec::new(),
         }
     }

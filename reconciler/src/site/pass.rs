@@ -286,6 +286,7 @@ fn refresh_secrets(
             let planned = PlannedAssignment {
                 based_on: report.generation.clone(),
                 instances: report.assigned.clone(),
+                lease: report.assigned_lease.clone(),
                 steps: Vec::new(),
             };
             stale.push((name.clone(), planned, secrets));

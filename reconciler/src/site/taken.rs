@@ -209,6 +209,8 @@ mod tests {
                 .map(|(name, instance)| (name, Box::new(instance)))
                 .collect(),
             secrets: BTreeMap::new(),
+            assigned_lease: None,
+            lease: None,
             problems: Vec::new(),
         };
         let server = ServerObserved {

@@ -123,6 +123,8 @@ pub(crate) fn blank(server: &str) -> AgentReport {
         assigned: Default::default(),
         instances: Default::default(),
         secrets: Default::default(),
+        assigned_lease: None,
+        lease: None,
         problems: Vec::new(),
     }
 }

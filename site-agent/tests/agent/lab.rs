@@ -252,6 +252,7 @@ impl Lab {
         self.number += 1;
         AssignRequest {
             assignment: Assignment {
+                lease: None,
                 hierarchy: "contoso".parse().unwrap(),
                 site: "P01".parse().unwrap(),
                 server: self.server.parse().unwrap(),

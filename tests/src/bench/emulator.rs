@@ -167,6 +167,8 @@ fn first_report(place: Place) -> AgentReport {
         assigned: BTreeMap::new(),
         instances: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        assigned_lease: None,
+        lease: None,
         problems: Vec::new(),
     }
 }

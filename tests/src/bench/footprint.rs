@@ -145,6 +145,7 @@ fn assignment(harness: &Harness) -> AssignRequest {
     });
     AssignRequest {
         assignment: Assignment {
+            lease: None,
             hierarchy: HIERARCHY.parse().expect("a name"),
             site: "P01".parse().expect("a site code"),
             server: SERVER.parse().expect("a name"),

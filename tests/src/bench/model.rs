@@ -168,6 +168,8 @@ fn nothing_runs(server: &ServerName) -> AgentReport {
         assigned: BTreeMap::new(),
         instances: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        assigned_lease: None,
+        lease: None,
         problems: Vec::new(),
     }
 }

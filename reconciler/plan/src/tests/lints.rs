@@ -81,6 +81,7 @@ fn removing(model: &Model, group: &str, servers: &[&str]) -> SitePlan {
         let mut instances = report.assigned;
         instances.remove(&name(group));
         let assignment = PlannedAssignment {
+            lease: None,
             based_on: report.generation,
             instances,
             steps: vec![step.id.clone()],

@@ -503,6 +503,8 @@ impl Host {
                 assigned: BTreeMap::new(),
                 instances: BTreeMap::new(),
                 secrets: BTreeMap::new(),
+                assigned_lease: None,
+                lease: None,
                 problems: Vec::new(),
             },
             broken: BTreeSet::new(),

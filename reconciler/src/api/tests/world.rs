@@ -220,6 +220,8 @@ fn heard(server: &ServerName, agent: std::net::SocketAddr) -> ServerObserved {
         assigned: BTreeMap::new(),
         instances: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        assigned_lease: None,
+        lease: None,
         problems: Vec::new(),
     };
     ServerObserved {
