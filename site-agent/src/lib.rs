@@ -14,7 +14,6 @@ pub mod board;
 pub mod clock;
 pub mod commands;
 pub mod config;
-pub mod durable;
 pub mod keeper;
 pub mod layout;
 pub mod ledger;

@@ -132,6 +132,8 @@ pub struct Lease<N> {
     /// Who stored the newest voters.
     pub(crate) stored: BTreeSet<Voter<N>>,
     pub(crate) renew_at: Mono,
+    /// When it was won.
+    pub(crate) since: Mono,
     /// When it last wrote down what the site is to remember.
     pub(crate) remembered_at: Mono,
     pub(crate) handing_to: Option<Voter<N>>,
