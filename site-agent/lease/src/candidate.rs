@@ -105,10 +105,10 @@ impl<N: Name> Node<N> {
 
     /// Nobody is known to have held the lease since this node did.
     fn was_mine(&self) -> bool {
-        let last = self.saved.granted.as_ref();
-        last.map_or(self.heard == Term(0), |(term, to)| {
-            self.is_me(to) && *term >= self.heard
-        })
+        match &self.saved.granted {
+            None => self.heard == Term(0),
+            Some((term, to)) => self.is_me(to) && *term >= self.heard,
+        }
     }
 
     /// Somebody agreed: to an attempt, or to go on. An answer to a question not asked yet counts as

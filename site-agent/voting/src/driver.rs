@@ -70,7 +70,7 @@ pub enum VotingError {
 
 #[derive(Debug)]
 enum Command {
-    Input(Input<ServerName>),
+    Input(Box<Input<ServerName>>),
     Letter {
         letter: Box<Letter>,
         answer: oneshot::Sender<Result<Reply, LetterRefusal>>,
@@ -142,7 +142,7 @@ impl Voting {
 
     /// Gives it an input; lost where it has ended.
     pub async fn input(&self, input: Input<ServerName>) {
-        drop(self.commands.send(Command::Input(input)).await);
+        drop(self.commands.send(Command::Input(Box::new(input))).await);
     }
 
     /// Takes a letter from whom the certificate says.
@@ -230,7 +230,7 @@ impl Driver {
                 () = sleep_until(wake.min(look)) => self.take_all(Input::Tick).await?,
                 Some((from, reply)) = replies.recv() => self.take_reply(from, reply).await?,
                 command = inbox.recv() => match command {
-                    Some(Command::Input(input)) => self.take_all(input).await?,
+                    Some(Command::Input(input)) => self.take_all(*input).await?,
                     Some(Command::Spec(spec)) => self.take_spec(spec).await?,
                     Some(Command::Letter { letter, answer }) => {
                         let reply = self.take_letter(*letter).await?;
@@ -344,7 +344,7 @@ impl Driver {
                 .commit(|_| Err("nothing was to be saved"))
                 .map_err(|error| NotDurable(error.to_owned()))?
         };
-        Ok(self.carry_out(committed, asker).await?)
+        self.carry_out(committed, asker).await
     }
 
     async fn carry_out(
