@@ -320,12 +320,14 @@ fn spawn(exe: &Path, config: &Path, layout: &Layout) -> io::Result<Child> {
         .spawn()
 }
 
-/// The end of its log, for people.
+/// Why it ended, for people: the last error in its log, in one line.
 fn last_words(layout: &Layout) -> String {
-    let text = fs::read_to_string(layout.root().join(LOG)).unwrap_or_default();
-    let last = text.lines().rev().find(|line| !line.trim().is_empty());
-    last.unwrap_or("it said nothing")
-        .chars()
-        .take(500)
-        .collect()
+    let text = fs::read(layout.root().join(LOG)).unwrap_or_default();
+    let text = format!("\n{}", String::from_utf8_lossy(&text));
+    let error = text.rsplit_once("\nerror: ").map(|(_, error)| error);
+    let words: Vec<&str> = error
+        .unwrap_or("it said nothing")
+        .split_whitespace()
+        .collect();
+    words.join(" ").chars().take(500).collect()
 }
