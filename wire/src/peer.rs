@@ -41,9 +41,9 @@ const MAX_BUFFER: usize = 64 * 1024;
 /// once shall not hold a second connection each (H25). Well below the server's own idle deadline
 /// (`serve::Limits::headers`), so that both ends don't decide at once.
 const KEEP_IDLE: Duration = Duration::from_secs(4);
-/// A connection opened ahead is replaced at this age: before the other side's idle deadline
-/// (`serve::Limits::headers`) ends it.
-const OPEN_AHEAD: Duration = Duration::from_secs(6);
+/// A connection opened ahead is replaced past this age. Looked at every 3 s, that is before the other
+/// side's idle deadline (`serve::Limits::headers`, 10 s) ends it.
+const OPEN_AHEAD: Duration = Duration::from_secs(7);
 /// Sent data that nobody acknowledges for this long ends the connection (H12).
 pub(crate) const DEAD_LINK: Duration = Duration::from_secs(10);
 

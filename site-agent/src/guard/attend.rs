@@ -233,9 +233,11 @@ impl Guard {
 
     fn accept(&mut self, listener: &UnixListener) {
         while let Ok((stream, _)) = listener.accept() {
-            // One too many is turned away.
-            if let Some(free) = self.clients.iter_mut().find(|place| place.is_none()) {
-                *free = Client::new(stream).ok();
+            // One too many takes the place of another, but never the agent's.
+            let free = self.clients.iter().position(Option::is_none);
+            let place = free.or_else(|| (0..CLIENTS).find(|at| self.voice != Some(*at)));
+            if let Some(place) = place {
+                self.clients[place] = Client::new(stream).ok();
             }
         }
     }

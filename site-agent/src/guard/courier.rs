@@ -177,6 +177,7 @@ impl Round {
                 Ok(()) = held.changed() => {
                     let peers = held.borrow_and_update().clone();
                     self.hold(&peers).await;
+                    hold.reset();
                 }
                 _ = hold.tick(), if !self.peers.is_empty() => self.connect(),
                 _ = certificates.tick(), if self.tls.initialized() => self.renew(&mut seen).await,
@@ -207,8 +208,9 @@ impl Round {
     fn connect(&self) {
         for peer in self.peers.values().cloned() {
             tokio::spawn(async move {
-                if let Err(error) = peer.connect_ahead(RELEASE).await {
-                    tracing::debug!("no connection ahead: {}", chain(&error));
+                match peer.connect_ahead(RELEASE).await {
+                    Ok(()) => tracing::debug!("a connection to {} is open", peer.addr()),
+                    Err(error) => tracing::debug!("no connection ahead: {}", chain(&error)),
                 }
             });
         }

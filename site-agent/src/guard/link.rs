@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::message::{Allow, FromGuard, Killed, LINE_BYTES, Release, ToGuard, Welcome, line};
 use super::{LOG, SOCKET, journal};
+use crate::keeper::link::reap_soon;
 use crate::layout::Layout;
 use crate::processes::{self, procfs};
 
@@ -124,7 +125,7 @@ impl GuardLink {
         let (reader, writer) = stream.into_split();
         let (sender, answers) = mpsc::channel(ANSWERS);
         let (tell, news) = watch::channel(GuardNews::default());
-        let reader = tokio::spawn(listen(reader, sender, tell)).abort_handle();
+        let reader = tokio::spawn(listen(reader, sender, tell, pid)).abort_handle();
         let mut link = Self {
             writer,
             answers,
@@ -262,6 +263,7 @@ async fn listen(
     reader: OwnedReadHalf,
     answers: mpsc::Sender<FromGuard>,
     news: watch::Sender<GuardNews>,
+    pid: Option<u32>,
 ) {
     let mut reader = BufReader::new(reader);
     loop {
@@ -283,6 +285,10 @@ async fn listen(
         }
     }
     news.send_modify(|one| one.lost = true);
+    // It is our child where we started it, also before we were re-executed.
+    if let Some(pid) = pid {
+        reap_soon(pid);
+    }
 }
 
 /// Through the folder's descriptor: socket names are at most 107 bytes long, folders aren't.

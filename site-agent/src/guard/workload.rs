@@ -74,17 +74,22 @@ impl Workload {
         }
     }
 
-    /// Kills once more, by every way there is, what is left of it; what was left before that.
+    /// Kills what is left of it, by every way there is; what was left before that. Marks are looked
+    /// for only once the cgroup is empty: reading another process's environment can hang, and then
+    /// the cgroup has been struck.
     pub(super) fn sweep(&mut self) -> Left {
         self.refresh();
+        if self.populated() {
+            self.strike();
+            return Left::Some;
+        }
         let found = processes::orphans(self.cgroup.as_ref(), &self.mark);
-        if found.is_empty() && !self.populated() {
+        if found.is_empty() {
             return match self.cgroup {
                 Some(_) => Left::None,
                 None => Left::NoneFound,
             };
         }
-        self.strike();
         for pid in found {
             // One that may not be killed is found again.
             drop(processes::signal(pid, Signal::KILL));

@@ -72,6 +72,22 @@ async fn h1_a_hung_agent_is_killed_too() {
 }
 
 #[tokio::test]
+async fn h34_the_release_goes_over_connections_opened_beforehand() {
+    let mut lab = GuardLab::new().await;
+    let mut agent = lab.agent().await;
+    agent.must(&lab.allow(7, LONG)).await;
+    until("two connections, handshakes and all", || {
+        lab.log().matches("is open").count() >= 2
+    })
+    .await;
+    lab.close_doors().await;
+    agent.signal(Signal::KILL);
+    agent.dead().await;
+    lab.released(7).await;
+    assert_eq!(lab.scene.connections(), 2);
+}
+
+#[tokio::test]
 async fn h10_frozen_work_is_killed() {
     let mut lab = GuardLab::new().await;
     let work = lab.sleeper().await;

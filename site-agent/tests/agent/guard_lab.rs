@@ -6,9 +6,11 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -26,6 +28,8 @@ use stead_schemas::names::IdentityKind;
 use stead_wire::material::Material;
 use stead_wire::serve::{Limits, serve};
 use stead_wire::tls::ServerTls;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 use crate::lab::{DEADLINE, EXE, Lab, free_address, issue, lives, number_in, pause, until};
 
@@ -39,6 +43,8 @@ pub(crate) struct GuardLab {
     pub(crate) scene: Arc<Scene>,
     guard: Option<Child>,
     voters: Vec<Value>,
+    /// What lets connections in to the voters.
+    doors: Vec<JoinHandle<()>>,
     work: Vec<Child>,
 }
 
@@ -48,6 +54,7 @@ pub(crate) struct Scene {
     cgroup: Option<PathBuf>,
     agent: Mutex<Option<u32>>,
     releases: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
 }
 
 /// A release that came.
@@ -61,6 +68,11 @@ pub(crate) struct Seen {
 impl Scene {
     pub(crate) fn releases(&self) -> Vec<Seen> {
         self.releases.lock().unwrap().clone()
+    }
+
+    /// How many there were to the voters.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 }
 
@@ -87,6 +99,7 @@ impl GuardLab {
             scene,
             guard: None,
             voters: Vec::new(),
+            doors: Vec::new(),
             work: Vec::new(),
         };
         for name in ["p01-b", "p01-w"] {
@@ -107,7 +120,7 @@ impl GuardLab {
         let issued = issue(&self.lab.ca, IdentityKind::Server, name);
         let ca = self.lab.ca.certificate_pem();
         let material = Material::from_pem(ca, &issued.certificate_pem, &issued.key_pem).unwrap();
-        let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+        let listener = TcpListener::bind(at).await.unwrap();
         let router = Router::new()
             .route("/v1/lease", post(note))
             .with_state(Arc::clone(&self.scene));
@@ -118,6 +131,10 @@ impl GuardLab {
             Limits::default(),
             std::future::pending(),
         ));
+        let door = TcpListener::bind(free_address()).await.unwrap();
+        let (inner, at) = (at, door.local_addr().unwrap());
+        self.doors
+            .push(tokio::spawn(let_in(door, inner, Arc::clone(&self.scene))));
         let identity = format!("stead://contoso/server/{name}");
         self.voters
             .push(json!({"address": at.to_string(), "identity": identity}));
@@ -132,6 +149,7 @@ impl GuardLab {
         let child = Command::new(EXE)
             .args(["guard", "--config"])
             .arg(self.lab.config())
+            .env("STEAD_LOG", "info,site_agent=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.unwrap())
@@ -142,6 +160,14 @@ impl GuardLab {
             std::os::unix::net::UnixStream::connect(&socket).is_ok()
         })
         .await;
+    }
+
+    /// From now on no new connection reaches a voter; those that are open stay.
+    pub(crate) async fn close_doors(&mut self) {
+        for door in self.doors.drain(..) {
+            door.abort();
+            drop(door.await);
+        }
     }
 
     pub(crate) fn log(&self) -> String {
@@ -239,6 +265,16 @@ impl GuardLab {
     pub(crate) async fn never_released(&mut self) {
         assert!(self.end_guard().await.success(), "{}", self.log());
         assert_eq!(self.scene.releases(), []);
+    }
+}
+
+async fn let_in(door: TcpListener, to: SocketAddr, scene: Arc<Scene>) {
+    while let Ok((mut outer, _)) = door.accept().await {
+        scene.connections.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(async move {
+            let mut inner = TcpStream::connect(to).await.unwrap();
+            drop(tokio::io::copy_bidirectional(&mut outer, &mut inner).await);
+        });
     }
 }
 
