@@ -171,7 +171,9 @@ fn check_identity(config: &AgentConfig, material: &Material) -> Result<(), Strin
     ))
 }
 
-fn cgroups(config: &AgentConfig, layout: &Layout) -> Option<PathBuf> {
+/// The folder of the agent's cgroups; none: instances run without.
+#[must_use]
+pub fn cgroups(config: &AgentConfig, layout: &Layout) -> Option<PathBuf> {
     match config.spec.cgroup {
         CgroupUse::Off => None,
         CgroupUse::Auto => {
@@ -324,7 +326,10 @@ async fn renew(files: TlsFiles, server: Arc<ServerTls>, client: Arc<ClientTls>) 
     }
 }
 
-fn changed_at(files: &TlsFiles) -> [Option<SystemTime>; 3] {
+/// When the certificate files were last written.
+pub(crate) type Changed = [Option<SystemTime>; 3];
+
+pub(crate) fn changed_at(files: &TlsFiles) -> Changed {
     [&files.ca, &files.cert, &files.key].map(|path| {
         fs::metadata(path)
             .and_then(|metadata| metadata.modified())

@@ -5,6 +5,9 @@
 
 mod archives;
 mod commands;
+mod guard;
+mod guard_lab;
+mod guard_link;
 mod heal;
 mod https;
 mod lab;
