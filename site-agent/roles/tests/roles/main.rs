@@ -2,4 +2,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod cluster;
+mod database;
 mod distribution_point;
+mod failover;
+mod postgres;
+mod site_server;
+mod stage;
