@@ -20,6 +20,7 @@ pub mod layout;
 pub mod ledger;
 pub mod net;
 pub mod processes;
+pub mod seat;
 pub mod secrets;
 pub mod service;
 pub mod supervisor;

@@ -63,6 +63,9 @@ pub struct State {
     /// write that was given up may still be decided at the store; there the token rules (H5).
     #[serde(default)]
     pub working: Option<u64>,
+    /// The highest term that it was told to stop: a state that names it was said afterwards.
+    #[serde(default)]
+    pub stopped: Option<u64>,
     /// The store refused our token because of this term: ask again above it.
     #[serde(default)]
     pub outranked: Option<u64>,
@@ -92,7 +95,7 @@ mod tests {
         );
         assert_eq!(
             serde_json::to_string(&State::default()).unwrap(),
-            r#"{"ready":false,"reason":null,"working":null,"outranked":null,"sequence":null}"#
+            r#"{"ready":false,"reason":null,"working":null,"stopped":null,"outranked":null,"sequence":null}"#
         );
         // A newer site server may say more.
         let more = r#"{"ready":true,"load":3}"#;

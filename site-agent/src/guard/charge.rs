@@ -104,7 +104,6 @@ mod tests {
             term,
             until,
             release: Release {
-                body: serde_json::json!({ "term": term }),
                 path: "/v1/lease".to_owned(),
                 peers: Vec::new(),
             },

@@ -233,7 +233,7 @@ impl Round {
 
     async fn deliver(&mut self, release: &Arc<Release>) {
         let mut calls = JoinSet::new();
-        for one in &release.peers {
+        for (place, one) in release.peers.iter().enumerate() {
             let peer = match self.peer(one).await {
                 Ok(peer) => peer,
                 Err(error) => {
@@ -243,8 +243,8 @@ impl Round {
             };
             let release = Arc::clone(release);
             calls.spawn(async move {
-                let call =
-                    peer.post_json_once::<_, IgnoredAny>(&release.path, &release.body, RELEASE);
+                let body = release.peers.get(place).map(|peer| &peer.body);
+                let call = peer.post_json_once::<_, IgnoredAny>(&release.path, &body, RELEASE);
                 (peer.addr(), call.await)
             });
         }

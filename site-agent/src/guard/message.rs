@@ -44,8 +44,6 @@ pub struct Allow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Release {
-    /// The body of the request. The guard does not look into it.
-    pub body: serde_json::Value,
     /// Where it is posted to.
     pub path: String,
     /// To whom.
@@ -53,7 +51,7 @@ pub struct Release {
 }
 
 /// One voter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GuardPeer {
     /// Where it is.
@@ -61,6 +59,8 @@ pub struct GuardPeer {
     /// Who it must prove to be, `stead://HIERARCHY/server/NAME`.
     #[serde(serialize_with = "show", deserialize_with = "parse")]
     pub identity: Identity,
+    /// The body of its request. The guard does not look into it.
+    pub body: serde_json::Value,
 }
 
 /// From the guard.
@@ -171,7 +171,6 @@ mod tests {
     #[test]
     fn a_release_to_nowhere_is_flawed() {
         let release = Release {
-            body: serde_json::Value::Null,
             path: "v1/lease".to_owned(),
             peers: Vec::new(),
         };

@@ -228,10 +228,14 @@ impl GuardLab {
 
     /// A message that allows a term for that long from now.
     pub(crate) fn allow(&self, term: u64, ms: u64) -> Value {
+        let mut peers = self.voters.clone();
+        for peer in &mut peers {
+            peer["body"] = json!({ "release": term });
+        }
         json!({"allow": {
             "term": term,
             "until": boot_ms() + ms,
-            "release": {"path": "/v1/lease", "body": {"release": term}, "peers": self.voters},
+            "release": {"path": "/v1/lease", "peers": peers},
         }})
     }
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use site_lease::{
-    Action, Committed, How, Input, Message, Mono, Ms, Node, Note, Part, Saved, Standing, Term,
-    Timing,
+    Action, Body, Committed, How, Input, Message, Mono, Ms, Node, Note, Part, Saved, Standing,
+    Term, Timing,
 };
 use stead_schemas::lease::{LeaseSpec, Takeover, TakeoverCause};
-use stead_schemas::names::ServerName;
+use stead_schemas::names::{ServerName, SiteCode};
 use stead_schemas::time::WallMs;
 use stead_wire::tls::ClientTls;
 use thiserror::Error;
@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{boot_now, sleep_until, wall_now};
-use crate::ledger::{LedgerError, Owner, VoteLedger};
+use crate::ledger::{LedgerError, Owner, Route, VoteLedger};
 use crate::letter::{Letter, LetterRefusal, Reply};
 use crate::mail::Mail;
 use crate::snapshot::Snapshot;
@@ -81,6 +81,7 @@ enum Command {
 /// A running voter.
 #[derive(Debug)]
 pub struct Voting {
+    site: SiteCode,
     commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     task: JoinHandle<()>,
@@ -106,6 +107,7 @@ impl Voting {
             node: None,
             at: boot_now(),
             takeover: None,
+            routes: ledger.routes.clone(),
             refused: 0,
             problem: Some("it was not told the site's voters yet".to_owned()),
         };
@@ -127,6 +129,7 @@ impl Voting {
         };
         let task = tokio::spawn(driver.run(inbox, replies));
         let voting = Self {
+            site: owner.site.clone(),
             commands,
             snapshot,
             task,
@@ -162,6 +165,36 @@ impl Voting {
             .try_send(Command::Letter { letter, answer })
             .map_err(|_| LetterRefusal::Busy)?;
         answered.await.map_err(|_| LetterRefusal::Busy)?
+    }
+
+    /// The release of a term for each other voter, for somebody who outlives this process (H1, R12).
+    #[must_use]
+    pub fn releases(&self, term: Term) -> Vec<(Route, Letter)> {
+        let snapshot = self.snapshot.borrow();
+        let Some(node) = &snapshot.node else {
+            return Vec::new();
+        };
+        let saved = node.saved();
+        let letter = |to: Voter| Letter {
+            site: self.site.clone(),
+            from: saved.me.clone(),
+            to,
+            votes: saved.votes,
+            seen: 0,
+            message: Message {
+                epoch: saved.configuration.epoch(),
+                memory: saved.memory.clone(),
+                body: Body::Release {
+                    term,
+                    successor: None,
+                },
+            },
+        };
+        let others = saved.configuration.everyone();
+        others
+            .into_iter()
+            .filter_map(|to| Some((snapshot.routes.get(&to.name)?.clone(), letter(to))))
+            .collect()
     }
 
     /// What it knows, as it changes.
@@ -257,6 +290,7 @@ impl Driver {
         self.ledger.routes.extend(spec::routes(&spec));
         self.ledger.routes.remove(&self.ledger.owner.name);
         self.mail.route(&self.ledger.routes);
+        self.snapshot.routes.clone_from(&self.ledger.routes);
         let me = self.ledger.me();
         let saved = self.ledger.saved.as_ref();
         let unknown = saved.is_none_or(|saved| spec::is_nobody(&saved.configuration));

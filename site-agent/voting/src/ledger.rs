@@ -44,9 +44,11 @@ pub struct Owner {
 /// Where another voter hears.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Route {
-    pub(crate) kind: IdentityKind,
-    pub(crate) address: SocketAddr,
+pub struct Route {
+    /// A server's agent, or a reconciler.
+    pub kind: IdentityKind,
+    /// Where its letters go.
+    pub address: SocketAddr,
 }
 
 /// What a voter remembers.

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::Voter;
 
 /// Where letters go.
-pub(crate) const PATH: &str = "/v1/lease";
+pub const PATH: &str = "/v1/lease";
 /// Most messages in an answer: more than any message brings about for one voter.
 pub(crate) const ANSWERS_MAX: usize = 4;
 

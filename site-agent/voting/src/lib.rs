@@ -14,8 +14,8 @@ mod snapshot;
 mod spec;
 
 pub use driver::{Event, Voting, VotingError};
-pub use ledger::{FILE, LedgerError, Owner, VoteLedger, machine_id};
-pub use letter::{Letter, LetterRefusal, Reply};
+pub use ledger::{FILE, LedgerError, Owner, Route, VoteLedger, machine_id};
+pub use letter::{Letter, LetterRefusal, PATH, Reply};
 pub use snapshot::{Snapshot, report};
 
 use stead_schemas::names::ServerName;

@@ -7,6 +7,7 @@ use stead_schemas::lease::{LeasePart, LeaseReport, MemoryReport, Takeover, Voter
 use stead_schemas::names::ServerName;
 use stead_schemas::time::WallMs;
 
+use crate::ledger::Route;
 use crate::{Voter, spec};
 
 /// A voter at one moment.
@@ -20,6 +21,8 @@ pub struct Snapshot {
     pub at: Mono,
     /// The last time the lease was taken up here.
     pub takeover: Option<Takeover>,
+    /// Where the other voters hear.
+    pub routes: BTreeMap<ServerName, Route>,
     /// Letters that were refused.
     pub refused: u64,
     /// Why it does not vote.

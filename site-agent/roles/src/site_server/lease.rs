@@ -76,6 +76,11 @@ impl Lease {
         }
     }
 
+    /// The highest term that was stopped.
+    pub(super) const fn stopped(&self) -> Option<u64> {
+        self.stopped
+    }
+
     /// The store refused the token of `ours` for this term.
     pub(super) fn outrank(&mut self, ours: u64, theirs: u64) {
         self.outranked = self.outranked.max(Some(theirs.max(ours)));

@@ -205,6 +205,7 @@ impl Shared {
             ready: answers,
             reason,
             working: inner.working,
+            stopped: inner.lease.stopped(),
             outranked: inner.lease.outranked(),
             sequence: inner.sequence,
         }
