@@ -125,6 +125,7 @@ impl Voting {
             shown,
             snapshot: first,
             heard_at: None,
+            ready: false,
             retired: false,
         };
         let task = tokio::spawn(driver.run(inbox, replies));
@@ -230,6 +231,8 @@ struct Driver {
     snapshot: Snapshot,
     /// When a holder that is another was last heard to go on.
     heard_at: Option<WallMs>,
+    /// As it was told last; a node that starts knows nothing.
+    ready: bool,
     /// It found out that it must not vote.
     retired: bool,
 }
@@ -296,7 +299,11 @@ impl Driver {
         let unknown = saved.is_none_or(|saved| spec::is_nobody(&saved.configuration));
         let founding = spec::founding(&spec, &me).filter(|_| unknown);
         if let Some(voters) = founding {
-            self.ledger.saved = Some(Saved::new(me.clone(), voters));
+            // It may have voted already, for a founder that was told before: that stands.
+            let nobody = || Saved::new(me.clone(), spec::nobody());
+            let mut saved = self.ledger.saved.take().unwrap_or_else(nobody);
+            saved.configuration = voters;
+            self.ledger.saved = Some(saved);
             self.node = None;
             self.save_ledger().await?;
         } else if routes != self.ledger.routes {
@@ -310,6 +317,7 @@ impl Driver {
             self.settings = Some((timing, standing));
             self.snapshot.problem = None;
             self.take_all(Input::Jitter(jitter())).await?;
+            self.take_all(Input::Ready(self.ready)).await?;
         }
         let declared = Input::Declared {
             active: spec.declared.active.clone(),
@@ -321,6 +329,9 @@ impl Driver {
 
     /// An input, and what follows from it.
     async fn take_all(&mut self, input: Input<ServerName>) -> Done<()> {
+        if let Input::Ready(ready) = input {
+            self.ready = ready;
+        }
         self.take(input, None).await?;
         self.follow_up().await
     }

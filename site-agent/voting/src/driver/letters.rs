@@ -63,6 +63,9 @@ impl Driver {
     /// Whether a letter is for this voter, from one that may speak to it.
     fn check(&mut self, letter: &Letter) -> Result<(), LetterRefusal> {
         let me = self.ledger.me();
+        if self.retired {
+            return Err(self.out());
+        }
         if letter.from.name == me.name {
             // Nobody writes to himself: somebody else has this voter's certificate, and may have its
             // ledger.
