@@ -93,6 +93,10 @@ async fn only_the_token_that_was_claimed_last_may_write() {
         let stale = a.claim(&seven, OPEN).await;
         assert!(matches!(stale, Err(StoreError::Outranked(row)) if row == eight));
     }
+    for other in [token(8, "p01-a"), token(9, "p01-b"), token(9, "p01-a")] {
+        let unequal = b.append(&other, &late, OPEN).await;
+        assert!(matches!(unequal, Err(StoreError::Outranked(row)) if row == eight));
+    }
     b.append(&eight, &entries(&[None]), OPEN).await.unwrap();
     let admin = server.admin().await;
     let found = admin
