@@ -3,14 +3,10 @@
 use rustix::process::Signal;
 use serde_json::Value;
 use site_agent::processes;
-use site_roles::control::{ControlLink, Order, Stop, Work};
 use stead_schemas::role::Role;
-use stead_schemas::wire::{EnvValue, Phase, Program};
+use stead_schemas::wire::{Phase, Program};
 
-use crate::lab::{Instances, Lab, command, free_address, one, shell, until, web};
-
-/// Nothing here takes longer on a machine that works at all.
-const WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+use crate::lab::{Instances, Lab, command, one, until, web};
 
 fn text(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -118,62 +114,6 @@ async fn built_in_roles_run_and_those_without_a_program_say_so() {
     processes::signal(server.pid.unwrap(), Signal::TERM).unwrap();
     lab.until_instance("siteServer", "restarted", |one| one.restarts == 1)
         .await;
-}
-
-#[tokio::test]
-async fn a_role_gets_its_settings_and_a_pair_its_store() {
-    let mut lab = Lab::running().await;
-    let store = free_address();
-    let mut database = web();
-    database.role = Role::Database;
-    database.program = Program::BuiltIn;
-    (database.address, database.port) = (store.ip(), store.port());
-    let mut server = web();
-    server.role = Role::SiteServer;
-    server.program = Program::BuiltIn;
-    let site = serde_json::json!({
-        "site": "P01", "store": {"embedded": {"address": store.to_string()}},
-    });
-    server.settings = site.clone();
-    let control = lab.state().join("control.sock");
-    let path = EnvValue::Plain(control.display().to_string());
-    server.env.insert("STEAD_CONTROL".to_owned(), path);
-    let mut assigned = one("siteServer", server);
-    assigned.insert("database".parse().unwrap(), Box::new(database));
-    lab.assign(assigned).await;
-    lab.until_healthy("database").await;
-    // Healthy: the store answers it, over the connection that it would work with.
-    lab.until_healthy("siteServer").await;
-
-    let mut link = ControlLink::connect(&control, WAIT).await.unwrap();
-    let now = site_roles::clock::Clock::system().read().boot;
-    let order = Work {
-        term: 7,
-        proved: now,
-        until: now + 3_600_000,
-    };
-    link.send(&Order::Work(order), WAIT).await.unwrap();
-    while link.receive(WAIT).await.unwrap().sequence.is_none() {}
-    link.send(&Order::Stop(Stop { term: 7 }), WAIT)
-        .await
-        .unwrap();
-    while link.receive(WAIT).await.unwrap().working.is_some() {}
-    let record = lab.state().join("data/siteServer/intervals.log");
-    until("the end of the interval", || {
-        let text = std::fs::read_to_string(&record).unwrap();
-        text.lines().last().is_some_and(|line| line.contains("end"))
-    })
-    .await;
-
-    let mut told = shell("echo \"$STEAD_SETTINGS\" > $STEAD_DATA/told; sleep 1000");
-    told.settings = site.clone();
-    lab.assign(one("told", told)).await;
-    let told = lab.state().join("data/told/told");
-    until("its settings", || {
-        std::fs::read(&told)
-            .is_ok_and(|text| serde_json::from_slice(&text).ok() == Some(site.clone()))
-    })
-    .await;
 }
 
 #[tokio::test]
