@@ -70,7 +70,6 @@ impl SiteServer {
     }
 
     /// Its HTTP interface.
-    #[must_use]
     pub fn router(&self) -> Router {
         api::router(Arc::clone(&self.shared))
     }

@@ -13,5 +13,6 @@ mod https;
 mod lab;
 mod removal;
 mod safety;
+mod site_server;
 mod streams;
 mod tls;

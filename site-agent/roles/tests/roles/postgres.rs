@@ -93,6 +93,10 @@ async fn only_the_token_that_was_claimed_last_may_write() {
         let stale = a.claim(&seven, OPEN).await;
         assert!(matches!(stale, Err(StoreError::Outranked(row)) if row == eight));
     }
+    for other in [token(8, "p01-a"), token(9, "p01-b"), token(9, "p01-a")] {
+        let unequal = b.append(&other, &late, OPEN).await;
+        assert!(matches!(unequal, Err(StoreError::Outranked(row)) if row == eight));
+    }
     b.append(&eight, &entries(&[None]), OPEN).await.unwrap();
     let admin = server.admin().await;
     let found = admin
@@ -100,6 +104,15 @@ async fn only_the_token_that_was_claimed_last_may_write() {
         .await
         .unwrap();
     assert_eq!(found.get::<_, i64>(0), 0);
+
+    // What is no longer kept is forgotten, once in a thousand numbers.
+    let counted = "SELECT setval('stead_entries_sequence_seq', 60999)";
+    admin.query_one(counted, &[]).await.unwrap();
+    let newest = b.append(&eight, &entries(&[None]), OPEN).await.unwrap();
+    assert_eq!(newest, [61_000]);
+    let left = "SELECT count(*) FROM stead_entries";
+    let left = admin.query_one(left, &[]).await.unwrap();
+    assert_eq!(left.get::<_, i64>(0), 1);
 
     let mut claims = JoinSet::new();
     for one in 0..10 {
@@ -133,8 +146,32 @@ async fn a_claim_ends_the_others_transaction_and_no_wait_for_a_standby_is_cut_sh
         .await
         .expect("who never claimed is left alone");
 
-    // A cancelled wait commits here only, with a warning: that is no acknowledgement.
+    // Write and claim exclude each other by the row's lock; a wait for it ends, the session stays.
     let admin = server.admin().await;
+    let eight = token(8, "p01-b");
+    let brief = Session {
+        within: Duration::from_secs(3),
+        ..session("p01-b")
+    };
+    let mut b = Postgres::connect(&place(&server), brief).await.unwrap();
+    b.claim(&eight, OPEN).await.unwrap();
+    for (lock, claims) in [("UPDATE", false), ("SHARE", true)] {
+        let held = format!("BEGIN; SELECT * FROM stead_term FOR {lock}");
+        admin.batch_execute(&held).await.unwrap();
+        let refused = if claims {
+            b.claim(&eight, OPEN).await
+        } else {
+            b.append(&eight, &entries(&[None]), OPEN).await.map(drop)
+        };
+        assert!(
+            matches!(refused, Err(StoreError::Refused(_))),
+            "{refused:?}"
+        );
+        admin.batch_execute("ROLLBACK").await.unwrap();
+        b.append(&eight, &entries(&[None]), OPEN).await.unwrap();
+    }
+
+    // A cancelled wait commits here only, with a warning: that is no acknowledgement.
     for changed in [
         "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
         "SELECT pg_reload_conf()",

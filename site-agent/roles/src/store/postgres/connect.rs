@@ -1,13 +1,14 @@
-//! Opening a session: each host in turn with its own share of time, the writable one kept.
+//! Opening a session: all hosts are asked at once, and the first that is writable is kept.
 //!
-//! A host that takes the connection and never answers must not keep the next from being asked; so
-//! hosts are tried one by one here, not by the library. The tables are made here, once.
+//! A host that is cut off, or takes the connection and never answers, must not keep the next from
+//! being asked; the library would try them in turn. The tables are made here, once.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::select_ok;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -42,19 +43,23 @@ pub(super) async fn connect(
     settings: &PostgresSettings,
     session: Session,
 ) -> Result<Postgres, StoreError> {
-    let mut last = StoreError::Broken("no host is declared".to_owned());
-    for host in settings.hosts.iter().take(HOSTS_MAX) {
+    let attempts = settings.hosts.iter().take(HOSTS_MAX).map(|host| {
         let opened = timeout(session.within, open(settings, &session, host));
-        match opened.await {
-            Ok(Ok(open)) => return Ok(open),
-            Ok(Err(error)) => last = StoreError::Broken(format!("{host}: {error}")),
-            Err(_) => {
-                let after = session.within.as_millis();
-                last = StoreError::Broken(format!("{host}: no answer within {after} ms"));
+        let late = session.within.as_millis();
+        Box::pin(async move {
+            match opened.await {
+                Ok(Ok(open)) => Ok(open),
+                Ok(Err(error)) => Err(format!("{host}: {error}")),
+                Err(_) => Err(format!("{host}: no answer within {late} ms")),
             }
-        }
+        })
+    });
+    let attempts: Vec<_> = attempts.collect();
+    if attempts.is_empty() {
+        return Err(StoreError::Broken("no host is declared".to_owned()));
     }
-    Err(last)
+    let opened = select_ok(attempts).await;
+    opened.map(|(open, _)| open).map_err(StoreError::Broken)
 }
 
 async fn open(
