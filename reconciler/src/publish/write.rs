@@ -13,11 +13,11 @@ use super::{Live, read};
 use crate::act::backoff::random;
 use crate::commands::chain;
 use crate::daemon::core::Core;
-use crate::dns::client::{
-    Expected, NotOurs, PublishError, RecordChange, Unreadable, Verified, ZoneState,
-};
 use crate::site::changes::Happened;
 use crate::site::{Order, Site, Target};
+use stead_dns::client::{
+    Expected, NotOurs, PublishError, RecordChange, Unreadable, Verified, ZoneState,
+};
 
 /// How long a write waits to be seen at all servers before others may follow; readers go on
 /// looking after that.

@@ -13,7 +13,7 @@ use stead_schemas::record::RecordKey;
 use thiserror::Error;
 
 use super::exchange::ExchangeError;
-use crate::dns::convert;
+use crate::convert;
 
 /// What one server said about one key.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use hickory_proto::rr::rdata::tsig::TsigAlgorithm as WireAlgorithm;
 use stead_schemas::desired::TsigAlgorithm;
 use thiserror::Error;
 
-use super::convert;
+use crate::convert;
 
 /// Allowed difference between the clocks of signer and server, RFC 8945 section 10.
 const FUDGE_S: u16 = 300;
@@ -159,7 +159,8 @@ impl TsigKey {
     }
 
     /// What signs and verifies with it.
-    pub(crate) const fn signer(&self) -> &TSigner {
+    #[must_use]
+    pub const fn signer(&self) -> &TSigner {
         &self.signer
     }
 }

@@ -17,7 +17,7 @@ use super::exchange::ExchangeError;
 use super::ownership::NotOurs;
 use super::reading::Unreadable;
 use super::sign::{KeyFault, Verdict};
-use crate::dns::convert;
+use crate::convert;
 
 /// TTL of marks: nobody should act on a mark from a cache.
 const MARK_TTL_S: u32 = 0;

@@ -31,8 +31,8 @@ pub use self::transfer::{Transfer, TransferError};
 pub use self::verify::{Expected, Verified, ZoneState};
 
 use self::exchange::Connection;
-use super::convert;
-use super::key::TsigKey;
+use crate::convert;
+use crate::key::TsigKey;
 
 /// From this many records on, a whole-zone transfer is tried first.
 const TRANSFER_FROM: usize = 500;

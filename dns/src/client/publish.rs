@@ -15,8 +15,8 @@ use super::change::{self, Applied, Outcome, PublishError, RecordChange};
 use super::exchange::{Connection, ExchangeError};
 use super::ownership::may_write;
 use super::sign::{self, Verdict};
-use crate::dns::convert;
-use crate::dns::key::TsigKey;
+use crate::convert;
+use crate::key::TsigKey;
 
 impl Client {
     /// The zone that a name is in at a server: the longest that the server is authoritative for,
