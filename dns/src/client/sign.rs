@@ -60,7 +60,7 @@ impl fmt::Display for KeyFault {
 
 /// What an answer to a signed message says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// A response code; NOERROR and the prerequisites' codes only under a good signature.
     Code(ResponseCode),
     /// The key was not accepted.

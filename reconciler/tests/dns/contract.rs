@@ -41,6 +41,8 @@ macro_rules! contract {
     )*};
 }
 
+pub(crate) use contract;
+
 contract!(
     h2_of_ten_writers_one_wins,
     h2_no_reader_sees_the_name_empty,
