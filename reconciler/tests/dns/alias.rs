@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::CNAME;
+use hickory_proto::rr::{RData, Record};
 use stead_dns::alias::{AliasError, AliasLimits, publish_alias};
 use stead_dns::client::PublishError;
 use stead_schemas::alias::{AliasJob, AliasPublished};
@@ -23,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::contract::{change, contract, mark, record, served, set};
 use crate::raw;
-use crate::servers::{DOMAIN, KEY, Kind, LIMIT, SITE_KEYS, Server, free_address, key};
+use crate::servers::{DOMAIN, KEY, Kind, LIMIT, SITE_KEYS, Server, ZONE, free_address, key};
 
 contract!(
     h22_a_paused_writer_of_an_older_term_is_refused_by_the_server,
@@ -274,6 +276,25 @@ mod check {
         assert!(refused, "{error:?}");
         let nothing = served(&server.client(), &record("p02")).await;
         assert_eq!(nothing, Served::default());
+        let alias = format!("p01.{DOMAIN}");
+        let elsewhere = RData::CNAME(CNAME(raw::name(&format!("p02.{DOMAIN}"))));
+        for theirs in [
+            raw::txt(&format!("_stead-a.p02.{DOMAIN}"), "x"),
+            raw::txt(&format!("_stead-srv.p01.{DOMAIN}"), "x"),
+            raw::a(&format!("dp.{alias}"), 1),
+            raw::a(&format!("p01-a.{DOMAIN}"), 1),
+            raw::a(ZONE, 1),
+            Record::from_rdata(raw::name(&alias), 30, elsewhere),
+        ] {
+            let what = theirs.to_string();
+            let message = raw::update(vec![], vec![theirs]);
+            // Knot's refusal is unsigned, which hickory's own client takes for a fault (0006).
+            let signed = raw::signed_late(SITE_KEYS[0].0, message, 0);
+            let answer = Message::from_vec(&raw::exchange(server.addr, &signed)).unwrap();
+            let code = answer.response_code;
+            let refused = matches!(code, ResponseCode::Refused | ResponseCode::NotAuth);
+            assert!(refused, "{what}: {code}");
+        }
         publish(&job(server.addr, "127.0.0.8"), 9).await.unwrap();
     }
 
