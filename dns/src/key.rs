@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use hickory_proto::rr::TSigner;
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm as WireAlgorithm;
 use stead_schemas::desired::TsigAlgorithm;
+use stead_schemas::names::SecretName;
 use thiserror::Error;
 
 use crate::convert;
@@ -35,6 +36,14 @@ pub enum KeyError {
         /// What the system said.
         #[source]
         source: std::io::Error,
+    },
+    /// There is no material.
+    #[error("TSIG key `{name}`: secret `{secret}` is not here")]
+    Missing {
+        /// The key's name.
+        name: String,
+        /// The secret's.
+        secret: SecretName,
     },
     /// The file is larger than any key.
     #[error("TSIG key file {path} is larger than {MAX_FILE_BYTES} bytes: it should hold one line of base64", path = path.display())]

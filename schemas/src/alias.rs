@@ -1,15 +1,16 @@
 //! The alias of a site with a lease: what its active server's agent is told, and what it reports.
 //!
 //! A/AAAA at `<code>.<domain>`, written by the holder's own agent under its term, with the site's
-//! own TSIG key (H22), so that a failover reaches clients with every reconciler dead. The term is
-//! no part of the job: the lease gives it. How it is published is `stead_dns::alias`.
+//! own TSIG key (H22), so that a failover reaches clients with every reconciler dead. Term and epoch
+//! are no part of the job: the lease gives the one, the assignment in force has the other, and a job
+//! that named it would be another one after each start of a reconciler. How it is published is
+//! `stead_dns::alias`.
 
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{DnsDesired, TsigAlgorithm};
-use crate::generation::Epoch;
 use crate::names::{DomainName, NameError, ObjectName, SecretName, SiteCode, address_type};
 use crate::record::{RecordData, RecordKey, RecordSet, RecordType};
 use crate::time::{DurationMs, WallMs};
@@ -32,8 +33,6 @@ pub struct AliasJob {
     pub address: IpAddr,
     /// The alias's TTL (H27).
     pub ttl: DurationMs,
-    /// The epoch marks are written in where none is read: the reconciler's that gave the job.
-    pub epoch: Epoch,
 }
 
 /// A site's TSIG key by name; its material is a secret of the assignment (H30).
@@ -65,7 +64,6 @@ impl AliasJob {
         hierarchy: &ObjectName,
         site: &SiteCode,
         address: IpAddr,
-        epoch: Epoch,
     ) -> Result<Self, NameError> {
         let keys = dns.tsig.iter().map(|key| {
             Ok(AliasKey {
@@ -82,7 +80,6 @@ impl AliasJob {
             keys: keys.collect::<Result<_, _>>()?,
             address,
             ttl: dns.alias_ttl,
-            epoch,
         })
     }
 
@@ -153,7 +150,7 @@ pub struct AliasPublished {
 pub struct AliasServed {
     /// The DNS server.
     pub server: SocketAddr,
-    /// When it was first seen to serve it, by the writer's clock; none: it was not.
+    /// When this publication first saw it served, by the writer's clock; none: it did not.
     pub since: Option<WallMs>,
     /// What it had instead when last asked, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,13 +182,8 @@ mod tests {
             ttl: DurationMs::seconds(30),
             alias_ttl: DurationMs::seconds(5),
         };
-        let epoch = Epoch {
-            counter: 3,
-            reconciler: "stead-1".to_owned(),
-            start: "k7q2".to_owned(),
-        };
         let (hierarchy, site) = ("contoso".parse().unwrap(), "P01".parse().unwrap());
-        AliasJob::new(&dns, &hierarchy, &site, address.parse().unwrap(), epoch).unwrap()
+        AliasJob::new(&dns, &hierarchy, &site, address.parse().unwrap()).unwrap()
     }
 
     #[test]

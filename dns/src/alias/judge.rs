@@ -4,10 +4,10 @@
 //! better from asking.
 
 use stead_schemas::alias::AliasJob;
-use stead_schemas::generation::Generation;
+use stead_schemas::generation::{Epoch, Generation};
 use stead_schemas::record::{Mark, RecordKey};
 
-use super::{AliasError, Reading};
+use super::{AliasError, AliasTerm, Reading};
 use crate::client::MarkReading;
 
 /// What is left to do.
@@ -44,9 +44,14 @@ pub(super) enum Other {
     Ours(String),
 }
 
-/// Judges a reading for a writer of `term`. Outranked by either family is outranked: a newer holder
+/// Judges a reading for a writer of a term. Outranked by either family is outranked: a newer holder
 /// may have an address of the other one only.
-pub(super) fn judge(job: &AliasJob, term: u64, reading: &Reading) -> Result<Step, AliasError> {
+pub(super) fn judge(
+    job: &AliasJob,
+    under: &AliasTerm,
+    reading: &Reading,
+) -> Result<Step, AliasError> {
+    let term = under.term;
     let (record, other_record) = (job.record(), job.other_record());
     let own = ours(job, reading.own.mark.as_deref());
     let beside = ours(job, reading.other.mark.as_deref());
@@ -78,7 +83,7 @@ pub(super) fn judge(job: &AliasJob, term: u64, reading: &Reading) -> Result<Step
         hierarchy: job.hierarchy.clone(),
         site: job.site.to_string(),
         term,
-        generation: next(job, read.map(|mark| &mark.generation).max()),
+        generation: next(&under.epoch, read.map(|mark| &mark.generation).max()),
     };
     Ok(Step::Write(Write {
         mark,
@@ -110,15 +115,15 @@ pub(super) fn outranked(record: &RecordKey, mark: &Mark, term: u64) -> Result<()
 }
 
 /// The generation after the one read, so that every write changes the mark. An agent makes up no
-/// epoch: it takes the job's, or the one read where that is not below.
-fn next(job: &AliasJob, read: Option<&Generation>) -> Generation {
+/// epoch: it takes the assignment's, or the one read where that is not below.
+fn next(epoch: &Epoch, read: Option<&Generation>) -> Generation {
     match read {
-        Some(read) if read.epoch >= job.epoch => Generation {
+        Some(read) if read.epoch >= *epoch => Generation {
             epoch: read.epoch.clone(),
             number: read.number.saturating_add(1),
         },
         Some(_) | None => Generation {
-            epoch: job.epoch.clone(),
+            epoch: epoch.clone(),
             number: 1,
         },
     }
@@ -126,7 +131,6 @@ fn next(job: &AliasJob, read: Option<&Generation>) -> Generation {
 
 #[cfg(test)]
 mod tests {
-    use stead_schemas::generation::Epoch;
     use stead_schemas::observed::Served;
     use stead_schemas::time::DurationMs;
 
@@ -141,12 +145,16 @@ mod tests {
             keys: Vec::new(),
             address: "10.1.0.12".parse().unwrap(),
             ttl: DurationMs::seconds(5),
-            epoch: Epoch {
-                counter: 3,
-                reconciler: "stead-1".to_owned(),
-                start: "b".to_owned(),
-            },
         }
+    }
+
+    fn under(term: u64) -> AliasTerm {
+        let epoch = Epoch {
+            counter: 3,
+            reconciler: "stead-1".to_owned(),
+            start: "b".to_owned(),
+        };
+        AliasTerm { term, epoch }
     }
 
     fn mark(hierarchy: &str, site: &str, term: u64, generation: &str) -> String {
@@ -168,14 +176,14 @@ mod tests {
     }
 
     fn written(term: u64, reading: &Reading) -> Write {
-        match judge(&job(), term, reading).unwrap() {
+        match judge(&job(), &under(term), reading).unwrap() {
             Step::Write(write) => write,
             Step::InStep { mark } => panic!("in step with {mark}"),
         }
     }
 
     #[test]
-    fn a_first_publish_takes_the_epoch_of_the_job() {
+    fn a_first_publish_takes_the_epoch_of_the_assignment() {
         let write = written(1, &Reading::default());
         assert_eq!(
             write.mark.to_string(),
@@ -201,7 +209,7 @@ mod tests {
     #[test]
     fn h22_the_term_alone_decides_between_agents() {
         let newer = mark("contoso", "P01", 8, "1:stead-1:a.1");
-        let refused = judge(&job(), 7, &own(&newer)).unwrap_err();
+        let refused = judge(&job(), &under(7), &own(&newer)).unwrap_err();
         assert!(
             matches!(
                 refused,
@@ -215,7 +223,7 @@ mod tests {
         );
         let same = mark("contoso", "P01", 8, "9:stead-1:a.1");
         assert_eq!(
-            judge(&job(), 8, &own(&same)).unwrap(),
+            judge(&job(), &under(8), &own(&same)).unwrap(),
             Step::InStep { mark: same }
         );
     }
@@ -226,7 +234,7 @@ mod tests {
             own: Served::default(),
             other: with_mark(&mark("contoso", "P01", 8, "3:stead-1:b.9")),
         };
-        let refused = judge(&job(), 7, &reading).unwrap_err();
+        let refused = judge(&job(), &under(7), &reading).unwrap_err();
         assert!(matches!(refused, AliasError::Outranked { term: 8, .. }));
         let write = written(8, &reading);
         assert!(matches!(write.other, Other::Ours(_)), "withdrawn");
@@ -249,7 +257,7 @@ mod tests {
         ];
         let readings = others.iter().map(|mark| own(mark)).chain([unmarked]);
         for reading in readings {
-            let refused = judge(&job(), 9, &reading);
+            let refused = judge(&job(), &under(9), &reading);
             assert!(
                 matches!(refused, Err(AliasError::Foreign { .. })),
                 "{reading:?}"

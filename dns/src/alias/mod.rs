@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use stead_schemas::alias::{AliasJob, AliasPublished, AliasServed};
+use stead_schemas::generation::Epoch;
 use stead_schemas::names::SecretName;
 use stead_schemas::observed::Served;
-use stead_schemas::record::{Mark, RecordKey};
+use stead_schemas::record::RecordKey;
 use stead_schemas::time::WallMs;
 use thiserror::Error;
 use tokio::time::{Instant, timeout};
@@ -30,6 +31,15 @@ use crate::key::{KeyError, TsigKey};
 
 /// Who loses the race for the mark this often meets a writer that never ends.
 const ATTEMPTS: usize = 8;
+
+/// The term an alias is published under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasTerm {
+    /// The term held. At least 1: 0 stands for no lease.
+    pub term: u64,
+    /// The epoch of the assignment in force: marks are written in it where none newer is read.
+    pub epoch: Epoch,
+}
 
 /// How long publishing may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,20 +117,27 @@ pub enum AliasError {
     Update(#[from] PublishError),
 }
 
-/// The keys of a job, from the secrets the assignment named.
-///
-/// # Errors
-/// [`KeyError`] of the first key that cannot be used; a secret that is not there is one without
-/// bytes. Never with secret material in it.
-pub fn alias_keys<'s>(
+/// The keys of a job that can sign, in its order, from the secrets the assignment named; and what is
+/// wrong with the others, never with secret material in it. One bad key of two stops no failover.
+pub fn alias_keys<S: AsRef<str>>(
     job: &AliasJob,
-    secret: impl Fn(&SecretName) -> Option<&'s str>,
-) -> Result<Vec<TsigKey>, KeyError> {
-    let made = job.keys.iter().map(|key| {
-        let text = secret(&key.secret).unwrap_or_default();
-        TsigKey::from_base64(&key.name, key.algorithm, text)
-    });
-    made.collect()
+    secret: impl Fn(&SecretName) -> Option<S>,
+) -> (Vec<TsigKey>, Vec<KeyError>) {
+    let (mut keys, mut problems) = (Vec::new(), Vec::new());
+    for key in &job.keys {
+        let made = match secret(&key.secret) {
+            Some(text) => TsigKey::from_base64(&key.name, key.algorithm, text.as_ref()),
+            None => Err(KeyError::Missing {
+                name: key.name.clone(),
+                secret: key.secret.clone(),
+            }),
+        };
+        match made {
+            Ok(key) => keys.push(key),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (keys, problems)
 }
 
 /// Publishes the alias under a term: changes it at the first server where that is needed, then asks
@@ -131,7 +148,7 @@ pub fn alias_keys<'s>(
 /// was, and trying again under the same term is of no use; all others may pass.
 pub async fn publish_alias(
     job: &AliasJob,
-    term: u64,
+    under: &AliasTerm,
     keys: Vec<TsigKey>,
     limits: AliasLimits,
     clock: impl Fn() -> WallMs,
@@ -139,7 +156,7 @@ pub async fn publish_alias(
     let writer = Writer {
         client: Client::new(job.servers.clone(), keys, limits.exchange),
         job,
-        term,
+        under,
     };
     let late = |_| AliasError::Late {
         record: job.record(),
@@ -151,7 +168,7 @@ pub async fn publish_alias(
     let servers = writer.seen(&taken, limits.seen, &clock).await?;
     Ok(AliasPublished {
         record: job.record(),
-        term,
+        term: under.term,
         mark: taken.mark,
         changed: taken.changed,
         signed_by: taken.signed_by,
@@ -163,7 +180,7 @@ pub async fn publish_alias(
 struct Writer<'j> {
     client: Client,
     job: &'j AliasJob,
-    term: u64,
+    under: &'j AliasTerm,
 }
 
 /// What the first server holds after the change.
@@ -192,7 +209,7 @@ impl Writer<'_> {
         let mut unanswered = None;
         let mut withdrew = false;
         for _ in 0..ATTEMPTS {
-            let write = match judge(self.job, self.term, &self.read(server).await?)? {
+            let write = match judge(self.job, self.under, &self.read(server).await?)? {
                 Step::Write(write) => write,
                 Step::InStep { mark } => {
                     return Ok(Taken {
@@ -318,7 +335,7 @@ impl Writer<'_> {
     /// Refuses to go on where a mark of this site is of a newer term.
     fn outranked(&self, record: &RecordKey, mark: Option<&str>) -> Result<(), AliasError> {
         match ours(self.job, mark) {
-            Some(mark) => judge::outranked(record, &mark, self.term),
+            Some(mark) => judge::outranked(record, &mark, self.under.term),
             None => Ok(()),
         }
     }
@@ -326,7 +343,7 @@ impl Writer<'_> {
 
 fn taken(write: &Write, key: &TsigKey, withdrew: bool) -> Taken {
     Taken {
-        mark: Mark::to_string(&write.mark),
+        mark: write.mark.to_string(),
         changed: true,
         signed_by: Some(key.name().to_owned()),
         withdrew,
@@ -352,4 +369,41 @@ fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use stead_schemas::alias::AliasKey;
+    use stead_schemas::desired::TsigAlgorithm;
+    use stead_schemas::time::DurationMs;
+
+    use super::*;
+
+    #[test]
+    fn one_bad_key_of_several_leaves_the_others_usable() {
+        let key = |name: &str| AliasKey {
+            name: format!("{name}-p01"),
+            algorithm: TsigAlgorithm::HmacSha256,
+            secret: format!("{name}-p01").parse().unwrap(),
+        };
+        let job = AliasJob {
+            hierarchy: "contoso".parse().unwrap(),
+            site: "P01".parse().unwrap(),
+            domain: "cm.example".parse().unwrap(),
+            servers: Vec::new(),
+            keys: ["missing", "good", "bad"].map(key).to_vec(),
+            address: "10.1.0.12".parse().unwrap(),
+            ttl: DurationMs::seconds(5),
+        };
+        let (keys, problems) = alias_keys(&job, |secret| match secret.as_str() {
+            "good-p01" => Some("c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ="),
+            "bad-p01" => Some("not base64!"),
+            _ => None,
+        });
+        assert_eq!(keys[0].name(), "good-p01");
+        assert_eq!((keys.len(), problems.len()), (1, 2));
+        let text = problems[0].to_string();
+        assert!(text.contains("missing-p01"), "{text}");
+        assert!(!problems[1].to_string().contains("not base64!"));
+    }
 }

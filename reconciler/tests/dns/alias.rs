@@ -12,7 +12,7 @@ use std::time::Duration;
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::CNAME;
 use hickory_proto::rr::{RData, Record};
-use stead_dns::alias::{AliasError, AliasLimits, publish_alias};
+use stead_dns::alias::{AliasError, AliasLimits, AliasTerm, publish_alias};
 use stead_dns::client::PublishError;
 use stead_schemas::alias::{AliasJob, AliasPublished};
 use stead_schemas::generation::Epoch;
@@ -48,12 +48,16 @@ fn job(server: SocketAddr, address: &str) -> AliasJob {
         keys: Vec::new(),
         address: address.parse().unwrap(),
         ttl: DurationMs::seconds(5),
-        epoch: Epoch {
-            counter: 3,
-            reconciler: "stead-1".to_owned(),
-            start: "abc".to_owned(),
-        },
     }
+}
+
+fn under(term: u64) -> AliasTerm {
+    let epoch = Epoch {
+        counter: 3,
+        reconciler: "stead-1".to_owned(),
+        start: "abc".to_owned(),
+    };
+    AliasTerm { term, epoch }
 }
 
 /// Generous, because the machine is shared.
@@ -67,7 +71,7 @@ fn limits() -> AliasLimits {
 
 async fn publish(job: &AliasJob, term: u64) -> Result<AliasPublished, AliasError> {
     let keys = vec![key(SITE_KEYS[0].0)];
-    publish_alias(job, term, keys, limits(), || WallMs(42)).await
+    publish_alias(job, &under(term), keys, limits(), || WallMs(42)).await
 }
 
 /// What the server holds of both families: the addresses, and the terms of the marks.
@@ -363,7 +367,7 @@ mod check {
     pub(crate) async fn what_is_in_step_is_left_alone_and_keys_rotate(server: Server, _: Kind) {
         let ours = job(server.addr, "127.0.0.8");
         let rotating = vec![key("stead-2028-p01"), key(SITE_KEYS[0].0)];
-        let first = publish_alias(&ours, 8, rotating, limits(), || WallMs(42)).await;
+        let first = publish_alias(&ours, &under(8), rotating, limits(), || WallMs(42)).await;
         let first = first.unwrap();
         assert!(first.changed);
         assert_eq!(first.signed_by.as_deref(), Some(SITE_KEYS[0].0));
@@ -393,7 +397,7 @@ async fn noerror_is_not_proof_each_server_is_asked() {
         ..limits()
     };
     let keys = vec![key(SITE_KEYS[0].0)];
-    let published = publish_alias(&ours, 8, keys, short, || WallMs(42)).await;
+    let published = publish_alias(&ours, &under(8), keys, short, || WallMs(42)).await;
     let published = published.unwrap();
     let since: Vec<_> = published.servers.iter().map(|s| s.since).collect();
     assert_eq!(since, [Some(WallMs(42)), None, None]);
@@ -429,7 +433,7 @@ async fn a_server_that_says_nothing_holds_no_writer_up() {
         seen: LIMIT,
     };
     let keys = vec![key(SITE_KEYS[0].0)];
-    let error = publish_alias(&ours, 8, keys, short, || WallMs(42)).await;
+    let error = publish_alias(&ours, &under(8), keys, short, || WallMs(42)).await;
     let error = error.unwrap_err();
     assert!(matches!(error, AliasError::Late { .. }), "{error:?}");
 }
