@@ -170,6 +170,15 @@ pub struct SiteServerDesired {
     pub place: Place,
 }
 
+impl SiteServerDesired {
+    /// Whether a lease says who is active. The holder's agent then writes the site's alias, and
+    /// nobody else does (H22).
+    #[must_use]
+    pub const fn has_lease(&self) -> bool {
+        !self.passive.is_empty()
+    }
+}
+
 /// A role group: one role on one or more servers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupDesired {

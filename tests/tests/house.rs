@@ -14,11 +14,15 @@ const EFFECTS: [&str; 9] = [
     "tokio", "reqwest", "git2", "rusqlite", "rustls", "axum", "notify", "jiff", "rand",
 ];
 /// Who may depend on whom, in the workspace.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("stead-schemas", &[]),
     ("stead-plan", &["stead-schemas"]),
     ("stead-wire", &["stead-schemas"]),
-    ("stead", &["stead-schemas", "stead-plan", "stead-wire"]),
+    ("stead-dns", &["stead-schemas"]),
+    (
+        "stead",
+        &["stead-schemas", "stead-plan", "stead-wire", "stead-dns"],
+    ),
     ("site-lease", &[]),
     ("site-roles", &["stead-schemas"]),
     (
@@ -30,6 +34,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
         &[
             "stead-schemas",
             "stead-wire",
+            "stead-dns",
             "site-lease",
             "site-roles",
             "site-voting",
@@ -41,6 +46,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "stead-schemas",
             "stead-plan",
             "stead-wire",
+            "stead-dns",
             "stead",
             "site-agent",
             "site-roles",

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use hickory_proto::op::ResponseCode;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RecordType as WireType};
 use stead_schemas::observed::Served;
 use stead_schemas::record::{RecordKey, RecordType};
@@ -15,8 +15,8 @@ use super::change::{self, Applied, Outcome, PublishError, RecordChange};
 use super::exchange::{Connection, ExchangeError};
 use super::ownership::may_write;
 use super::sign::{self, Verdict};
-use crate::dns::convert;
-use crate::dns::key::TsigKey;
+use crate::convert;
+use crate::key::TsigKey;
 
 impl Client {
     /// The zone that a name is in at a server: the longest that the server is authoritative for,
@@ -34,7 +34,7 @@ impl Client {
             .map(|zone| convert::text(&zone))
     }
 
-    async fn enclosing_zone(
+    pub(crate) async fn enclosing_zone(
         &self,
         server: SocketAddr,
         key: &RecordKey,
@@ -85,25 +85,35 @@ impl Client {
         may_write(&change.key, &change.mark, change.expect.as_deref(), false)
             .map_err(PublishError::NotOurs)?;
         let zone = self.enclosing_zone(server, &change.key).await?;
+        let message = || change::message(&zone, change);
+        match self.send(server, &change.key, message).await? {
+            Sent::Answered(verdict, key) => {
+                match change::outcome(verdict, &change.key, &zone, server, key.name())? {
+                    Outcome::Applied => Ok(applied(&zone, server, Some(key))),
+                    Outcome::Lost => self.explain_loss(server, &zone, change).await,
+                }
+            }
+            Sent::Unanswered(source) => self.read_back(server, &zone, change, source).await,
+        }
+    }
+
+    /// Sends an update of a record, made and signed anew for each key that is tried.
+    pub(crate) async fn send(
+        &self,
+        server: SocketAddr,
+        record: &RecordKey,
+        message: impl Fn() -> Result<Message, PublishError>,
+    ) -> Result<Sent<'_>, PublishError> {
         let mut faults = Vec::new();
         for key in &self.keys {
-            match self.attempt(server, &zone, key, change).await? {
-                Attempt::Answered(Verdict::Key(fault)) => {
+            match self.attempt(server, key, record, message()?).await? {
+                Sent::Answered(Verdict::Key(fault), _) => {
                     faults.push((key.name().to_owned(), fault));
                     if !fault.try_next() {
                         break;
                     }
                 }
-                Attempt::Answered(verdict) => {
-                    let outcome = change::outcome(verdict, change, &zone, server, key.name())?;
-                    return match outcome {
-                        Outcome::Applied => Ok(applied(&zone, server, Some(key))),
-                        Outcome::Lost => self.explain_loss(server, &zone, change).await,
-                    };
-                }
-                Attempt::Unanswered(source) => {
-                    return self.read_back(server, &zone, change, source).await;
-                }
+                sent => return Ok(sent),
             }
         }
         if faults.is_empty() {
@@ -113,18 +123,17 @@ impl Client {
     }
 
     /// One message, signed once and sent once.
-    async fn attempt(
+    async fn attempt<'k>(
         &self,
         server: SocketAddr,
-        zone: &Name,
-        key: &TsigKey,
-        change: &RecordChange,
-    ) -> Result<Attempt, PublishError> {
+        key: &'k TsigKey,
+        record: &RecordKey,
+        mut message: Message,
+    ) -> Result<Sent<'k>, PublishError> {
         let unreached = |source| PublishError::Unreached {
-            key: change.key.clone(),
+            key: record.clone(),
             source,
         };
-        let mut message = change::message(zone, change)?;
         let (bytes, mut verifier) = sign::sign(&mut message, key, server).map_err(unreached)?;
         let mut connection = Connection::open(server, self.limit)
             .await
@@ -135,8 +144,8 @@ impl Client {
             sign::judge(&raw, &message, &mut verifier, server)
         };
         Ok(match exchanged.await {
-            Ok(verdict) => Attempt::Answered(verdict),
-            Err(source) => Attempt::Unanswered(source),
+            Ok(verdict) => Sent::Answered(verdict, key),
+            Err(source) => Sent::Unanswered(source),
         })
     }
 
@@ -185,8 +194,11 @@ impl Client {
     }
 }
 
-enum Attempt {
-    Answered(Verdict),
+/// What became of an update that was sent.
+pub(crate) enum Sent<'k> {
+    /// The server said this to a message signed with this key.
+    Answered(Verdict, &'k TsigKey),
+    /// Nothing usable came back: it may have been taken.
     Unanswered(ExchangeError),
 }
 

@@ -17,10 +17,10 @@ use super::exchange::ExchangeError;
 use super::ownership::NotOurs;
 use super::reading::Unreadable;
 use super::sign::{KeyFault, Verdict};
-use crate::dns::convert;
+use crate::convert;
 
 /// TTL of marks: nobody should act on a mark from a cache.
-const MARK_TTL_S: u32 = 0;
+pub(crate) const MARK_TTL_S: u32 = 0;
 
 /// What should become of one record.
 #[derive(Debug, Clone)]
@@ -245,22 +245,22 @@ fn build(zone: &Name, change: &RecordChange) -> Result<Message, ProtoError> {
 }
 
 /// A record that only names a set: absent with class NONE, any or deleted with class ANY.
-fn empty(name: &Name, rtype: WireType, class: DNSClass) -> Record {
+pub(crate) fn empty(name: &Name, rtype: WireType, class: DNSClass) -> Record {
     let mut record = Record::update0(name.clone(), 0, rtype);
     record.dns_class = class;
     record
 }
 
-/// What a verdict that ends the attempts means for this change; NXRRSET and YXRRSET are a lost race
+/// What a verdict that ends the attempts means for a change of this record; NXRRSET and YXRRSET are a lost race
 /// whose cause has to be read.
-pub(super) fn outcome(
+pub(crate) fn outcome(
     verdict: Verdict,
-    change: &RecordChange,
+    record: &RecordKey,
     zone: &Name,
     server: SocketAddr,
     signed_by: &str,
 ) -> Result<Outcome, PublishError> {
-    let key = || change.key.clone();
+    let key = || record.clone();
     match verdict {
         Verdict::Code(ResponseCode::NoError) => Ok(Outcome::Applied),
         Verdict::Code(
@@ -298,7 +298,7 @@ pub(super) fn outcome(
 
 /// How an answered update went.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// Taken.
     Applied,
     /// The prerequisite did not hold.

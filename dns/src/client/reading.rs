@@ -13,7 +13,7 @@ use stead_schemas::record::RecordKey;
 use thiserror::Error;
 
 use super::exchange::ExchangeError;
-use crate::dns::convert;
+use crate::convert;
 
 /// What one server said about one key.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub enum Unreadable {
 }
 
 /// The two questions that a reading takes: the record, and its mark.
-pub(super) fn questions(key: &RecordKey) -> Result<[(Name, WireType); 2], Unreadable> {
+pub(crate) fn questions(key: &RecordKey) -> Result<[(Name, WireType); 2], Unreadable> {
     let name = |text: &str| convert::name(text).map_err(|_| Unreadable::Name { key: key.clone() });
     Ok([
         (name(&key.name)?, convert::wire_type(key.rtype)),
@@ -88,7 +88,7 @@ pub(super) fn questions(key: &RecordKey) -> Result<[(Name, WireType); 2], Unread
 }
 
 /// A reading out of the answers to both questions.
-pub(super) fn served(
+pub(crate) fn served(
     server: SocketAddr,
     asked: &[(Name, WireType); 2],
     record: &Message,

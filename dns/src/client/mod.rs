@@ -3,11 +3,11 @@
 //! The first server takes updates, all are read and verified. Nothing is cached; every question is
 //! non-recursive and over TCP. What should be published, and when, is not decided here.
 
-mod change;
+pub(crate) mod change;
 mod exchange;
 mod ownership;
-mod publish;
-mod reading;
+pub(crate) mod publish;
+pub(crate) mod reading;
 mod sign;
 mod transfer;
 mod verify;
@@ -31,8 +31,8 @@ pub use self::transfer::{Transfer, TransferError};
 pub use self::verify::{Expected, Verified, ZoneState};
 
 use self::exchange::Connection;
-use super::convert;
-use super::key::TsigKey;
+use crate::convert;
+use crate::key::TsigKey;
 
 /// From this many records on, a whole-zone transfer is tried first.
 const TRANSFER_FROM: usize = 500;
@@ -68,6 +68,11 @@ impl Client {
     #[must_use]
     pub fn servers(&self) -> &[SocketAddr] {
         &self.servers
+    }
+
+    /// What bounds each single exchange.
+    pub(crate) const fn limit(&self) -> Duration {
+        self.limit
     }
 
     /// What each server has of a record and its mark.
@@ -188,7 +193,7 @@ impl Client {
     }
 }
 
-async fn ask_all(
+pub(crate) async fn ask_all(
     server: SocketAddr,
     questions: &[(Name, WireType)],
     limit: Duration,

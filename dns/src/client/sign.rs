@@ -13,7 +13,7 @@ use hickory_proto::rr::TSigVerifier;
 use hickory_proto::rr::rdata::tsig::TsigError;
 
 use super::exchange::{ExchangeError, decode};
-use crate::dns::key::TsigKey;
+use crate::key::TsigKey;
 
 /// What a server holds against a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl fmt::Display for KeyFault {
 
 /// What an answer to a signed message says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// A response code; NOERROR and the prerequisites' codes only under a good signature.
     Code(ResponseCode),
     /// The key was not accepted.
@@ -161,7 +161,7 @@ mod tests {
     use stead_schemas::desired::TsigAlgorithm;
 
     use super::*;
-    use crate::dns::{Secret, convert};
+    use crate::{Secret, convert};
 
     fn server() -> SocketAddr {
         "192.0.2.53:53".parse().unwrap()

@@ -14,14 +14,14 @@ use stead_schemas::record::{RecordData, RecordSet, RecordType};
 const TXT_STRING_BYTES: usize = 255;
 
 /// An absolute wire name.
-pub(crate) fn name(text: &str) -> Result<Name, ProtoError> {
+pub fn name(text: &str) -> Result<Name, ProtoError> {
     let mut name = Name::from_ascii(text)?.to_lowercase();
     name.set_fqdn(true);
     Ok(name)
 }
 
 /// A name as nouns write it.
-pub(crate) fn text(name: &Name) -> String {
+pub fn text(name: &Name) -> String {
     name.to_lowercase()
         .to_ascii()
         .trim_end_matches('.')
@@ -29,7 +29,7 @@ pub(crate) fn text(name: &Name) -> String {
 }
 
 /// The wire's number for a published type.
-pub(crate) const fn wire_type(rtype: RecordType) -> WireType {
+pub const fn wire_type(rtype: RecordType) -> WireType {
     match rtype {
         RecordType::A => WireType::A,
         RecordType::Aaaa => WireType::AAAA,
@@ -38,7 +38,7 @@ pub(crate) const fn wire_type(rtype: RecordType) -> WireType {
 }
 
 /// One record's data for the wire.
-pub(crate) fn rdata(data: &RecordData) -> Result<RData, ProtoError> {
+pub fn rdata(data: &RecordData) -> Result<RData, ProtoError> {
     Ok(match data {
         RecordData::A(address) => RData::A(A(*address)),
         RecordData::Aaaa(address) => RData::AAAA(AAAA(*address)),
@@ -52,7 +52,7 @@ pub(crate) fn rdata(data: &RecordData) -> Result<RData, ProtoError> {
 }
 
 /// One record's data from the wire; nothing for types that are not published.
-pub(crate) fn data(rdata: &RData) -> Option<RecordData> {
+pub fn data(rdata: &RData) -> Option<RecordData> {
     match rdata {
         RData::A(A(address)) => Some(RecordData::A(Ipv4Addr::from(address.octets()))),
         RData::AAAA(AAAA(address)) => Some(RecordData::Aaaa(Ipv6Addr::from(address.octets()))),
@@ -67,7 +67,7 @@ pub(crate) fn data(rdata: &RData) -> Option<RecordData> {
 }
 
 /// All records of a set.
-pub(crate) fn records(owner: &Name, set: &RecordSet) -> Result<Vec<Record>, ProtoError> {
+pub fn records(owner: &Name, set: &RecordSet) -> Result<Vec<Record>, ProtoError> {
     set.values
         .iter()
         .map(|value| Ok(Record::from_rdata(owner.clone(), set.ttl_s, rdata(value)?)))
@@ -76,7 +76,7 @@ pub(crate) fn records(owner: &Name, set: &RecordSet) -> Result<Vec<Record>, Prot
 
 /// The records of one owner and type as a set; nothing where there are none. Of several TTLs the
 /// lowest counts (RFC 2181 section 5.2 has them equal).
-pub(crate) fn record_set<'r>(records: impl Iterator<Item = &'r Record>) -> Option<RecordSet> {
+pub fn record_set<'r>(records: impl Iterator<Item = &'r Record>) -> Option<RecordSet> {
     let mut set: Option<RecordSet> = None;
     for record in records {
         let Some(value) = data(&record.data) else {
@@ -93,14 +93,14 @@ pub(crate) fn record_set<'r>(records: impl Iterator<Item = &'r Record>) -> Optio
 }
 
 /// A text as TXT data, cut into character-strings where it is longer than one.
-pub(crate) fn txt(text: &str) -> RData {
+pub fn txt(text: &str) -> RData {
     let parts = text.as_bytes().chunks(TXT_STRING_BYTES).collect();
     RData::TXT(TXT::from_bytes(parts))
 }
 
 /// The text of TXT data, its character-strings joined; other bytes than UTF-8 are replaced, which
 /// makes the text unequal to any mark.
-pub(crate) fn txt_text(txt: &TXT) -> String {
+pub fn txt_text(txt: &TXT) -> String {
     let bytes: Vec<u8> = txt
         .txt_data
         .iter()

@@ -67,7 +67,13 @@ impl Client {
         .await
     }
 
-    async fn settle(&self, server: SocketAddr, expected: &Expected, deadline: Instant) -> Verified {
+    /// Asks one server until it serves what is expected, or the time is up.
+    pub(crate) async fn settle(
+        &self,
+        server: SocketAddr,
+        expected: &Expected,
+        deadline: Instant,
+    ) -> Verified {
         let mut pause = FIRST_PAUSE;
         loop {
             let verified = self.look(server, expected).await;

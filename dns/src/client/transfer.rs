@@ -15,8 +15,8 @@ use thiserror::Error;
 use super::exchange::{Connection, ExchangeError, decode, encode};
 use super::reading::{Unreadable, mark_text};
 use super::sign;
-use crate::dns::convert;
-use crate::dns::key::TsigKey;
+use crate::convert;
+use crate::key::TsigKey;
 
 /// More than five times the largest hierarchy; a longer transfer is not one of ours.
 const MAX_RECORDS: usize = 500_000;

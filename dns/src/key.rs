@@ -13,9 +13,10 @@ use base64::engine::general_purpose::STANDARD;
 use hickory_proto::rr::TSigner;
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm as WireAlgorithm;
 use stead_schemas::desired::TsigAlgorithm;
+use stead_schemas::names::SecretName;
 use thiserror::Error;
 
-use super::convert;
+use crate::convert;
 
 /// Allowed difference between the clocks of signer and server, RFC 8945 section 10.
 const FUDGE_S: u16 = 300;
@@ -35,6 +36,14 @@ pub enum KeyError {
         /// What the system said.
         #[source]
         source: std::io::Error,
+    },
+    /// There is no material.
+    #[error("TSIG key `{name}`: secret `{secret}` is not here")]
+    Missing {
+        /// The key's name.
+        name: String,
+        /// The secret's.
+        secret: SecretName,
     },
     /// The file is larger than any key.
     #[error("TSIG key file {path} is larger than {MAX_FILE_BYTES} bytes: it should hold one line of base64", path = path.display())]
@@ -159,7 +168,8 @@ impl TsigKey {
     }
 
     /// What signs and verifies with it.
-    pub(crate) const fn signer(&self) -> &TSigner {
+    #[must_use]
+    pub const fn signer(&self) -> &TSigner {
         &self.signer
     }
 }
