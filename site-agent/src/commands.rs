@@ -1,6 +1,6 @@
 //! The commands of `site-agent`, one file each. stdout carries data, stderr everything else.
 
-mod guard;
+pub mod guard;
 pub mod keep;
 mod local;
 mod purge;

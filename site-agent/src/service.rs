@@ -154,7 +154,7 @@ pub fn bare_context(layout: Layout, ledger: &Ledger) -> io::Result<Context> {
 }
 
 /// The program that runs, as a path that can be started again; also after it was replaced.
-fn own_program() -> io::Result<PathBuf> {
+pub(crate) fn own_program() -> io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     let text = path.to_string_lossy();
     Ok(text

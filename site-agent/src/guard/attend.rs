@@ -63,6 +63,9 @@ pub fn guard(setting: Setting) -> Result<(), Box<dyn Error>> {
     if let Err(error) = lock::in_memory() {
         tracing::warn!("the guard's memory is not locked: {error}");
     }
+    if setting.cgroup.is_none() {
+        tracing::warn!("there is no cgroup that would prove an end: nothing is released early");
+    }
     let workload = Workload::new(setting.cgroup, setting.mark);
     let alarm = Alarm::new()?;
     let mut guard = Guard {
@@ -77,7 +80,9 @@ pub fn guard(setting: Setting) -> Result<(), Box<dyn Error>> {
         wake,
         alone_since: boot_ms(),
     };
-    guard.workload.strike();
+    guard.workload.rehearse();
+    Watched::rehearse();
+    guard.kill("a guard that starts kills first");
     let end = Instant::now() + START;
     while guard.fence.is_some() && Instant::now() < end {
         guard.step_fence();

@@ -198,7 +198,8 @@ impl Round {
         });
         for one in wanted {
             if let Err(error) = self.peer(one).await {
-                tracing::warn!("no connection to {} is held open: {error}", one.address);
+                tracing::warn!("no connections are held open: {error}");
+                break;
             }
         }
         self.connect();
@@ -206,7 +207,8 @@ impl Round {
 
     /// Each in its own time: a release is never behind a voter that does not answer.
     fn connect(&self) {
-        for peer in self.peers.values().cloned() {
+        for peer in self.peers.values() {
+            let peer = Arc::clone(peer);
             tokio::spawn(async move {
                 match peer.connect_ahead(RELEASE).await {
                     Ok(()) => tracing::debug!("a connection to {} is open", peer.addr()),
@@ -237,8 +239,8 @@ impl Round {
             let peer = match self.peer(one).await {
                 Ok(peer) => peer,
                 Err(error) => {
-                    tracing::warn!("{} is not told of the release: {error}", one.address);
-                    continue;
+                    tracing::warn!("the release is not sent: {error}");
+                    break;
                 }
             };
             let release = Arc::clone(release);

@@ -8,8 +8,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Lines that wait for the disk.
 const QUEUE: usize = 64;
@@ -41,12 +43,17 @@ pub fn start() -> io::Result<Journal> {
         .name("journal".to_owned())
         .stack_size(STACK)
         .spawn(move || write_all(&receiver))?;
-    let filter = EnvFilter::try_from_env("STEAD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let wanted = std::env::var("STEAD_LOG").ok();
+    let filter: Targets = wanted
+        .and_then(|wanted| wanted.parse().ok())
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(false)
-        .with_writer(Queue(sender.clone()))
+        .with_writer(Queue(sender.clone()));
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
         .init();
     Ok(Journal(sender))
 }

@@ -45,7 +45,8 @@ pub(super) fn listen(layout: &Layout) -> io::Result<UnixListener> {
 
 /// Keeps what the guard has touched in memory: a page of the kill path on a stalled disk would hang
 /// it at the moment it is needed (H34). `ONFAULT`, because the whole program and all stacks would
-/// cost more than the budget (H24): the first kill, which every start makes, touches the path.
+/// cost more than the budget (H24): the first kill, which every start makes and which goes the same way,
+/// brings the path into memory.
 ///
 /// # Errors
 /// In words, when this is not permitted; the guard goes on.

@@ -49,7 +49,23 @@ impl Watched {
 
     /// Kills it. Whether that worked is seen in [`Watched::gone`] only.
     pub(super) fn kill(&self) {
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.send(Signal::KILL);
+    }
+
+    /// Sends this process a signal that does nothing, so that what [`Watched::kill`] needs is in
+    /// memory.
+    pub(super) fn rehearse() {
+        let pid = rustix::process::getpid();
+        if let Ok(pidfd) = pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            let me = Self { pid, pidfd };
+            me.send(Signal::CONT);
+            me.gone();
+        }
+    }
+
+    fn send(&self, signal: Signal) {
+        // One that is gone already can't be signalled, and need not be.
+        let _ = pidfd_send_signal(&self.pidfd, signal);
     }
 }
 

@@ -66,6 +66,19 @@ impl Workload {
         }
     }
 
+    /// Makes the cgroup for a moment and opens its files, so that the first blow goes the way of
+    /// the one that counts, and what that needs is in memory.
+    pub(super) fn rehearse(&mut self) {
+        if let Some(cgroup) = &self.cgroup
+            && cgroup.create().is_ok()
+        {
+            self.refresh();
+            self.strike();
+            // Only an empty one goes; otherwise it is struck until it is.
+            self.cgroup.iter().for_each(Cgroup::remove);
+        }
+    }
+
     /// The kill: one write to a file that is open already.
     pub(super) fn strike(&self) {
         let struck = self.open.as_ref().is_some_and(Open::strike);

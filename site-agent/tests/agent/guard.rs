@@ -140,7 +140,7 @@ async fn h10_without_a_cgroup_nothing_is_ever_released() {
     agent.must(&lab.allow(7, 300)).await;
     until_dead(work).await;
     agent.dead().await;
-    lab.until_logged("nothing is released").await;
+    lab.until_logged("not proven in time").await;
     assert_eq!(lab.lab.marked(), [0; 0], "its children too");
     lab.never_released().await;
 }

@@ -379,7 +379,8 @@ impl FakeAgent {
         let end = Instant::now() + DEADLINE;
         loop {
             if let Ok(said) = self.lines.try_recv() {
-                return said.get("closed").map_or(said.clone(), |_| Value::Null);
+                let closed = said.get("closed").is_some();
+                return if closed { Value::Null } else { said };
             }
             assert!(Instant::now() < end, "the guard says nothing");
             pause().await;
@@ -432,12 +433,12 @@ pub(crate) fn be_agent(state: &Path) {
     std::env::set_current_dir(state).unwrap();
     let mut socket = std::os::unix::net::UnixStream::connect(site_agent::guard::SOCKET).unwrap();
     let reader = BufReader::new(socket.try_clone().unwrap());
-    writeln!(std::io::stdout(), "{{\"connected\":true}}").unwrap();
+    println!("{{\"connected\":true}}");
     std::thread::spawn(move || {
         for line in reader.lines().map_while(Result::ok) {
-            writeln!(std::io::stdout(), "{line}").unwrap();
+            println!("{line}");
         }
-        writeln!(std::io::stdout(), "{{\"closed\":true}}").unwrap();
+        println!("{{\"closed\":true}}");
     });
     for line in std::io::stdin().lines().map_while(Result::ok) {
         if line == "reexec" {
