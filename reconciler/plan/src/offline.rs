@@ -142,6 +142,8 @@ fn mk_context(
         recorded: Arc::new(recorded),
         suspended: Vec::new(),
         permits: Permits::all(),
+        replaced: BTreeSet::new(),
+        witness: BTreeMap::new(),
     }
 }
 

@@ -45,7 +45,18 @@ pub(crate) fn effect(action: &Action) -> Option<(&ServerName, &GroupName, bool)>
         }
         Action::Remove { group, server } => Some((server, group, false)),
         Action::SwitchOver { from, .. } => Some((from, &SITE_SERVER, false)),
-        Action::Drain { .. } | Action::Publish { .. } | Action::Withdraw { .. } => None,
+        Action::Drain { .. }
+        | Action::Publish { .. }
+        | Action::Vote { .. }
+        | Action::Withdraw { .. } => None,
+    }
+}
+
+/// The server whose assignment carries an action.
+pub(crate) fn acts_on(action: &Action) -> Option<&ServerName> {
+    match action {
+        Action::Vote { server } => Some(server),
+        _ => effect(action).map(|(server, _, _)| server),
     }
 }
 

@@ -130,7 +130,11 @@ fn levels(steps: &[Step]) -> Vec<usize> {
                 Wait::Step(id) => by_id.get(id),
                 Wait::Healthy(instance) => comes.get(&(&instance.group, &instance.server)),
                 Wait::Gone(instance) => goes.get(&(&instance.group, &instance.server)),
-                Wait::Served(_) | Wait::Until(_) => None,
+                Wait::Holds(_)
+                | Wait::Ledger(_)
+                | Wait::Served(_)
+                | Wait::Until(_)
+                | Wait::Voters(_) => None,
             });
             of.copied().collect()
         })

@@ -86,6 +86,7 @@ pub(super) fn mk_site(code: &str) -> SiteDesired {
         labels: BTreeMap::new(),
         servers: BTreeMap::new(),
         site_server: None,
+        database: None,
         groups: BTreeMap::new(),
         place: mk_place(1),
     }
@@ -144,6 +145,8 @@ impl SiteExt for SiteDesired {
             witnesses: Vec::new(),
             service: None,
             port: Role::SiteServer.rules().default_port,
+            settings: serde_json::Value::Null,
+            lease: None,
             place: mk_place(20),
         });
         self
@@ -299,6 +302,8 @@ impl Model {
             recorded: Arc::new(self.recorded.clone()),
             suspended: self.suspended.clone(),
             permits: self.permits.clone(),
+            replaced: BTreeSet::new(),
+            witness: BTreeMap::new(),
         }
     }
 
