@@ -177,6 +177,14 @@ pub struct SiteServerDesired {
     pub place: Place,
 }
 
+impl SiteServerDesired {
+    /// Whether the active is found by a lease.
+    #[must_use]
+    pub const fn has_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+}
+
 /// The lease of a site with passives whose site server checks the term. One with a program of its
 /// own has none: nothing would stop that program on a server that lost the lease (H9).
 #[derive(Debug, Clone, PartialEq, Eq)]

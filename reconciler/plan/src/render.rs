@@ -356,14 +356,22 @@ fn remove(plan: &SitePlan, step: &Step, group: &GroupName, server: &ServerName) 
 }
 
 fn switch_over(plan: &SitePlan, step: &Step, from: &ServerName, to: &ServerName) -> Line {
+    let leased = step.waits.iter().any(|wait| matches!(wait, Wait::Holds(_)));
+    let (how, note) = if leased {
+        let note = "interruption: less than a second".to_owned();
+        ("the holder hands the lease over", note)
+    } else {
+        let note = format!("interruption: until healthy on {to}");
+        ("stop, seen stopped, start, healthy, publish", note)
+    };
     Line {
         sign: '~',
         verb: "switch over",
         what: format!("{}/siteServer", plan.site),
         which: format!("{from} -> {to}"),
-        how: "stop, seen stopped, start, healthy, publish".to_owned(),
+        how: how.to_owned(),
         place: step.place.clone(),
-        note: Some(format!("interruption: until healthy on {to}")),
+        note: Some(note),
         destructive: true,
     }
 }

@@ -8,3 +8,5 @@ mod losses;
 mod model;
 mod offline;
 mod stories;
+mod switchovers;
+mod voters;
