@@ -18,13 +18,16 @@ use crate::world::{Hearing, SITE_SERVER, Seen, Server, World};
 
 const HOUR: DurationMs = DurationMs::seconds(3_600);
 
-/// Why nothing of the site server may be changed: git wants it without a lease on a server that is
-/// no voter, so that nobody could hand over to it.
+/// Why nothing of the site server may be changed: git wants it without a lease on a server that does
+/// not stand by, so that nobody could hand over to it.
 pub(crate) fn held(world: &World<'_>) -> Option<HoldReason> {
     let Rule::Ending(site_server) = world.lease.rule else {
         return None;
     };
-    if ends(world) || world.lease.known.has_vote(&site_server.active) {
+    let active = world.servers.get(&site_server.active);
+    let stands_by = active.is_some_and(|active| active.assigned(&SITE_SERVER).is_some())
+        && world.lease.known.has_vote(&site_server.active);
+    if ends(world) || stands_by {
         return None;
     }
     let known = &world.lease.known;
@@ -55,7 +58,14 @@ pub(crate) fn leave(
         };
         waits.push(Wait::Step(switch_id(group.name, server, to)));
     }
-    if world.lease.known.has_vote(server) {
+    if world.lease.declared().contains(server) {
+        // Told that it is a witness, it asks for nothing any more.
+        let want = spec_for(world, member.server, false);
+        let founded = world.lease.known.voters.is_some();
+        if founded && !is_told(member.server, want.as_ref()) {
+            waits.push(Wait::Step(lease_id(server)));
+        }
+    } else if world.lease.known.has_vote(server) {
         waits.push(all_vote(world));
     }
     leave::remove(world, group, member, exit, waits, draft);

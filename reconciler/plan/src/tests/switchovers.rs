@@ -341,6 +341,15 @@ fn h3_a_passive_is_removed_once_it_does_not_vote() {
 }
 
 #[test]
+fn h3_a_passive_becomes_a_witness() {
+    let mut model = running();
+    model.commit(leased(servers(), "p01-a", &["p01-w"], &["p01-b"]));
+    model.converge(8);
+    assert_eq!(model.at("siteServer"), ["p01-a", "p01-w"]);
+    assert_eq!(model.in_force(), ["p01-a", "p01-b", "p01-w"]);
+}
+
+#[test]
 fn h3_the_last_passive_goes_the_lease_after_it() {
     let mut model = running();
     model.commit(servers().site_server("p01-a", &[]));

@@ -24,6 +24,8 @@ pub(super) struct Voting {
     pub(super) witness: BTreeMap<ServerName, u64>,
     /// How many ledgers were made.
     ledgers: u64,
+    /// Ledgers of those that have no part in a lease now: never thrown away.
+    kept: BTreeMap<ServerName, Box<LeaseReport>>,
     holder: Option<ServerName>,
     term: u64,
 }
@@ -142,12 +144,15 @@ impl Model {
     fn open_ledgers(&mut self) {
         for host in self.hosts.values_mut().filter(|host| host.is_up()) {
             let Some(told) = &host.real.assigned_lease else {
-                host.real.lease = None;
+                let kept = host.real.lease.take();
+                let kept = kept.map(|ledger| (host.real.server.clone(), ledger));
+                self.voting.kept.extend(kept);
                 continue;
             };
+            let kept = self.voting.kept.remove(&host.real.server);
             let lease = host.real.lease.get_or_insert_with(|| {
                 self.voting.ledgers += 1;
-                Box::new(mk_ledger(self.voting.ledgers))
+                kept.unwrap_or_else(|| Box::new(mk_ledger(self.voting.ledgers)))
             });
             let founders = told
                 .founders
