@@ -278,6 +278,7 @@ const fn verb(action: &Action) -> &'static str {
         Action::Remove { .. } => "remove",
         Action::SwitchOver { .. } => "switchOver",
         Action::Update { .. } => "update",
+        Action::Vote { .. } => "vote",
         Action::Withdraw { .. } => "withdraw",
     }
 }

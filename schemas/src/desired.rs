@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lease::{LeaseTiming, VoterSpec};
 use crate::names::{DomainName, GroupName, ObjectName, SecretName, ServerName, SiteCode, ZonePath};
 use crate::role::{Role, SiteType};
 use crate::time::{DurationMs, DurationOrNever};
@@ -128,7 +129,9 @@ pub struct SiteDesired {
     pub servers: BTreeMap<ServerName, Box<ServerDesired>>,
     /// The site server; secondaries have one implied on their only candidate, or none.
     pub site_server: Option<SiteServerDesired>,
-    /// Role groups, the site server not among them.
+    /// The site database; none: not declared, or it is not said where it runs.
+    pub database: Option<DatabaseDesired>,
+    /// Role groups, the site server not among them; an embedded database is one.
     pub groups: BTreeMap<GroupName, Box<GroupDesired>>,
     /// Where the site is declared.
     pub place: Place,
@@ -162,10 +165,14 @@ pub struct SiteServerDesired {
     pub passive: Vec<ServerName>,
     /// Voters that never hold: servers or reconcilers.
     pub witnesses: Vec<ServerName>,
-    /// How it runs; none: no program yet (H28).
+    /// How it runs; none: the built-in program, of which nothing is said.
     pub service: Option<ServiceDesired>,
     /// Its port.
     pub port: u16,
+    /// What a site server under a lease is told of its site and store.
+    pub settings: serde_json::Value,
+    /// The lease; none: the declared active runs without one (H14).
+    pub lease: Option<Box<LeaseDesired>>,
     /// Where `active` is declared.
     pub place: Place,
 }
@@ -175,8 +182,64 @@ impl SiteServerDesired {
     /// nobody else does (H22).
     #[must_use]
     pub const fn has_lease(&self) -> bool {
-        !self.passive.is_empty()
+        self.lease.is_some()
     }
+}
+
+/// The lease of a site with passives whose site server checks the term. One with a program of its
+/// own has none: nothing would stop that program on a server that lost the lease (H9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseDesired {
+    /// Who shall vote: the active (rank 0), the passives in order of preference, the witnesses.
+    /// Lives of ledgers are not known here.
+    pub voters: BTreeMap<ServerName, VoterSpec>,
+    /// Passives take over by themselves.
+    pub automatic: bool,
+    /// The declared active takes back by itself once it has been well for so long; none: by hand.
+    pub failback_after: Option<DurationMs>,
+    /// Unplanned failovers an hour; none: unlimited.
+    pub failovers_per_hour: Option<u32>,
+    /// Its lengths.
+    pub timing: LeaseTiming,
+}
+
+/// The site database, as site servers reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseDesired {
+    /// A small store process of the site (H13).
+    Embedded {
+        /// Where it runs.
+        server: ServerName,
+        /// Its TCP port.
+        port: u16,
+    },
+    /// PostgreSQL, run by somebody else.
+    Postgresql {
+        /// Where it is reached, `host:port`.
+        hosts: Vec<String>,
+        /// The database's name.
+        name: String,
+        /// The user.
+        user: String,
+        /// The password, by name.
+        password: Option<SecretName>,
+        /// How the connection is protected.
+        tls: DatabaseTls,
+    },
+}
+
+/// How a database connection is protected, in PostgreSQL's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatabaseTls {
+    /// Not at all.
+    Disable,
+    /// Encrypted, the server not proven.
+    Require,
+    /// The certificate's chain is proven.
+    VerifyCa,
+    /// Chain and name are proven.
+    VerifyFull,
 }
 
 /// A role group: one role on one or more servers.

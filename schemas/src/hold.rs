@@ -61,6 +61,12 @@ impl fmt::Display for HoldReason {
                 "{group} wants port {port}, which {by} has on {server}, and no other server can take it"
             ),
             Self::Protected => f.write_str("it is protected: removing it takes two commits"),
+            Self::FailoversSpent { .. }
+            | Self::FoundingWaits { .. }
+            | Self::HoldsLease { .. }
+            | Self::NewLedger { .. }
+            | Self::NotReady { .. }
+            | Self::VoterProblem { .. } => self.write_lease(f),
             Self::ForeignRecord { record } => write_foreign(f, record),
             Self::RecordContested { record } => write_contested(f, record),
             Self::RecordUnknown { record } => {
@@ -86,6 +92,57 @@ impl fmt::Display for HoldReason {
             Self::UnknownObservation { server, .. } => {
                 write!(f, "{server} does not answer: what runs there is not known")
             }
+        }
+    }
+}
+
+impl HoldReason {
+    /// What holds up a site's lease.
+    fn write_lease(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FailoversSpent { limit } => write!(
+                f,
+                "{limit} unplanned failovers within an hour: passives don't take over by themselves until it is over"
+            ),
+            Self::FoundingWaits { voter } => {
+                write!(
+                    f,
+                    "the site's lease begins when all voters are heard: {voter} is not"
+                )
+            }
+            Self::HoldsLease { server } => {
+                write!(f, "{server} holds the lease: it is the active site server")
+            }
+            Self::NewLedger { server } => write!(
+                f,
+                "{server} has a new vote ledger: it does not vote until it is let in again"
+            ),
+            Self::NotReady { server, why } => write!(f, "{server} can't take over: {why}"),
+            Self::VoterProblem { server, problem } => {
+                write!(f, "{server} does not vote: {problem}")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a person can do about what holds up a site's lease.
+    fn lease_remedy(&self, about: &str) -> Option<String> {
+        let site = about.split('/').next().unwrap_or(about);
+        match self {
+            Self::FailoversSpent { .. } => Some(format!(
+                "stead why {site}: repair what makes it fail over, or raise siteServer.limits.failoversPerHour"
+            )),
+            Self::FoundingWaits { voter } => Some(format!(
+                "start the agent of {voter}, or take it out of the site's voters"
+            )),
+            Self::HoldsLease { .. } => {
+                Some(format!("stead switchover {site} --to SERVER, then it goes"))
+            }
+            Self::NewLedger { server } => Some(format!("stead replace {server}")),
+            Self::VoterProblem { server, .. } => {
+                Some(format!("site-agent status on {server}, then repair it"))
+            }
+            _ => None,
         }
     }
 }
@@ -150,6 +207,12 @@ impl HoldReason {
             )),
             Self::Suspended { .. } => Some(format!("stead resume {}", scope_of(about))),
             Self::Unhealthy { instance, .. } => Some(format!("stead logs {instance}")),
+            Self::FailoversSpent { .. }
+            | Self::FoundingWaits { .. }
+            | Self::HoldsLease { .. }
+            | Self::NewLedger { .. }
+            | Self::NotReady { .. }
+            | Self::VoterProblem { .. } => self.lease_remedy(about),
             Self::LastHealthy { .. }
             | Self::NotSupported { .. }
             | Self::OnlyObserved
@@ -199,7 +262,19 @@ mod tests {
             HoldReason::FailedSites {
                 failed: vec!["P01".parse().unwrap(), "P02".parse().unwrap()],
             },
+            HoldReason::FailoversSpent { limit: 3 },
             HoldReason::ForeignRecord { record: record() },
+            HoldReason::FoundingWaits { voter: server() },
+            HoldReason::HoldsLease { server: server() },
+            HoldReason::NewLedger { server: server() },
+            HoldReason::NotReady {
+                server: server(),
+                why: "the database refuses it".into(),
+            },
+            HoldReason::VoterProblem {
+                server: server(),
+                problem: "its disk is full".into(),
+            },
             HoldReason::LastHealthy {
                 group: "managementPoint".parse().unwrap(),
             },

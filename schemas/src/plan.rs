@@ -65,7 +65,8 @@ impl SitePlan {
                 (Action::SwitchOver { .. }, _) => counts.to_switch_over += 1,
                 (Action::Publish { .. }, _) => counts.to_publish += 1,
                 (Action::Withdraw { .. }, _) => counts.to_withdraw += 1,
-                (Action::Remove { .. }, Some(_)) | (Action::Drain { .. }, _) => {}
+                (Action::Remove { .. }, Some(_))
+                | (Action::Drain { .. } | Action::Vote { .. }, _) => {}
             }
         }
         counts
@@ -165,7 +166,8 @@ impl Step {
             Action::Drain { .. }
             | Action::Install { .. }
             | Action::Publish { .. }
-            | Action::Update { .. } => false,
+            | Action::Update { .. }
+            | Action::Vote { .. } => false,
         }
     }
 }
@@ -200,7 +202,9 @@ pub enum Action {
         /// The server.
         server: ServerName,
     },
-    /// Change the active site server (H14: stop the old, see it stopped, start the new).
+    /// Change the active site server. Without a lease: stop the old, see it stopped, start the new
+    /// (H14). With one its holder hands over, told of the declared active by its [`Action::Vote`],
+    /// and this step only waits for it.
     SwitchOver {
         /// The old active.
         from: ServerName,
@@ -211,6 +215,12 @@ pub enum Action {
     Update {
         /// The group.
         group: GroupName,
+        /// The server.
+        server: ServerName,
+    },
+    /// Tell a server the site's lease, or that it has no part in one any more; carried by its
+    /// assignment.
+    Vote {
         /// The server.
         server: ServerName,
     },
@@ -241,12 +251,18 @@ pub enum Wait {
     Healthy(InstanceName),
     /// An instance is no longer there.
     Gone(InstanceName),
+    /// A server holds the site's lease.
+    Holds(ServerName),
+    /// A voter has opened its vote ledger.
+    Ledger(ServerName),
     /// A record is served as planned by every DNS server.
     Served(RecordKey),
     /// Another step of the road is done.
     Step(StepId),
     /// A moment.
     Until(WallMs),
+    /// These are the voters in force, and nobody else.
+    Voters(Vec<ServerName>),
 }
 
 /// What an agent is to be sent.
@@ -326,10 +342,25 @@ pub enum HoldReason {
         /// The failed ones.
         failed: Vec<SiteCode>,
     },
+    /// As many unplanned failovers within an hour as may be (H19).
+    FailoversSpent {
+        /// The limit.
+        limit: u32,
+    },
     /// A record that Stead does not own stands where one is wanted.
     ForeignRecord {
         /// The record.
         record: RecordKey,
+    },
+    /// The site's lease can't begin before every voter is heard (H4).
+    FoundingWaits {
+        /// One that is not.
+        voter: ServerName,
+    },
+    /// A server that should run no site server any more is the active one.
+    HoldsLease {
+        /// The server.
+        server: ServerName,
     },
     /// It is the last healthy one of a published group.
     LastHealthy {
@@ -350,6 +381,11 @@ pub enum HoldReason {
         /// The role that may not overlap.
         role: Role,
     },
+    /// A voter's ledger is not the one that was let in: its votes don't count (H4).
+    NewLedger {
+        /// The voter.
+        server: ServerName,
+    },
     /// No server can take an instance.
     NoCandidate {
         /// The group.
@@ -363,6 +399,13 @@ pub enum HoldReason {
     NoProgram {
         /// The role.
         role: Role,
+    },
+    /// The server that shall be active can't take over.
+    NotReady {
+        /// The server.
+        server: ServerName,
+        /// Why, in its own words.
+        why: String,
     },
     /// The program can't be run in this version.
     NotSupported {
@@ -434,6 +477,13 @@ pub enum HoldReason {
         /// Since when; none: since the reconciler started.
         since: Option<WallMs>,
     },
+    /// A voter says that something keeps it from voting.
+    VoterProblem {
+        /// The voter.
+        server: ServerName,
+        /// What, in its own words.
+        problem: String,
+    },
 }
 
 impl HoldReason {
@@ -453,18 +503,24 @@ impl HoldReason {
         match self {
             Self::AwaitingJoin { .. }
             | Self::FailedSites { .. }
+            | Self::FailoversSpent { .. }
             | Self::ForeignRecord { .. }
+            | Self::FoundingWaits { .. }
+            | Self::HoldsLease { .. }
             | Self::MostlyEmpty { .. }
             | Self::NeedsConfirmLost { .. }
+            | Self::NewLedger { .. }
             | Self::NoCandidate { .. }
             | Self::OldActiveUnknown { .. }
             | Self::PortTaken { .. }
             | Self::Protected
             | Self::RecordContested { .. }
-            | Self::SecretMissing { .. } => true,
+            | Self::SecretMissing { .. }
+            | Self::VoterProblem { .. } => true,
             Self::BudgetSpent { .. } => true,
             Self::LastHealthy { .. }
             | Self::NoProgram { .. }
+            | Self::NotReady { .. }
             | Self::NotSupported { .. }
             | Self::OnlyObserved
             | Self::ReconcilerSuspect

@@ -14,6 +14,8 @@ use crate::names::NameError;
 
 /// Where built-in roles answer for their health.
 pub const BUILT_IN_HEALTH_PATH: &str = "/health";
+/// Port of an embedded database that names none; the catalogue's is PostgreSQL's.
+pub const EMBEDDED_DATABASE_PORT: u16 = 7450;
 
 /// What kind of site it is.
 #[derive(
@@ -129,6 +131,7 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
         may_overlap: false,
         default_port: 5432,
         publishes: false,
+        built_in: true,
         ..entry(Role::Database, "database", "The site database")
     },
     CatalogueEntry {
@@ -219,6 +222,7 @@ pub const CATALOGUE: &[CatalogueEntry] = &[
         may_overlap: false,
         publishes: false,
         default_port: 8443,
+        built_in: true,
         ..entry(
             Role::SiteServer,
             "siteServer",

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stead_schemas::desired::{Guards, SiteDesired};
 use stead_schemas::names::SiteCode;
 use stead_schemas::observed::SiteRecorded;
-use stead_schemas::plan::{Action, HoldReason, SitePlan};
+use stead_schemas::plan::{Action, HoldReason, SitePlan, Step, Wait};
 
 use crate::context::Permits;
 use crate::recorded::objects;
@@ -78,10 +78,11 @@ pub fn summarise(
         .iter()
         .filter(|step| step.part_of.is_none() && matches!(step.action, Action::Remove { .. }));
     let changes = plan.steps.iter().any(|step| {
-        !matches!(
+        let record = matches!(
             step.action,
             Action::Publish { .. } | Action::Withdraw { .. }
-        )
+        );
+        !record && !is_watched(step)
     });
     SiteSummary {
         site: plan.site.clone(),
@@ -90,6 +91,13 @@ pub fn summarise(
         dropped: recorded.objects.saturating_sub(desired.map_or(0, objects)),
         recorded: recorded.objects,
     }
+}
+
+/// Steps of the lease that its voters take by themselves.
+fn is_watched(step: &Step) -> bool {
+    let theirs = |wait: &Wait| matches!(wait, Wait::Holds(_) | Wait::Ledger(_) | Wait::Voters(_));
+    matches!(step.action, Action::SwitchOver { .. } | Action::Vote { .. })
+        && step.waits.iter().any(theirs)
 }
 
 /// Decides over all sites, those without a plan included (their objects count for H39).

@@ -11,7 +11,7 @@ use stead_schemas::plan::{Action, HoldReason, Move, Step, Wait};
 
 use crate::members::{Group, Listing, Member, Now};
 use crate::road::{Draft, install_id};
-use crate::world::{Hearing, Seen, Well, World};
+use crate::world::{Hearing, Seen, Server, Well, World};
 use crate::{leave, updates};
 
 /// Decides every member of a group: sets its listing and drafts its agent steps.
@@ -95,11 +95,14 @@ fn install_is_blocked(
         return false;
     }
     let reason = if !member.server.is_heard() {
-        Some((server_about(world, member.server.name), not_heard(member)))
-    } else if let Some(held) = change_held(world, member) {
+        Some((
+            server_about(world, member.server.name),
+            not_heard(member.server),
+        ))
+    } else if let Some(held) = change_held(world, member.server) {
         Some(held)
-    } else if group.is_site_server() {
-        crate::site_server::old_active(world, member).map(|reason| {
+    } else if group.is_site_server() && !group.leased {
+        crate::site_server::old_active(world, member.server).map(|reason| {
             (
                 world.instance(group.name, member.server.name).to_string(),
                 reason,
@@ -119,9 +122,9 @@ fn install_is_blocked(
     }
 }
 
-fn not_heard(member: &Member<'_>) -> HoldReason {
-    let server = member.server.name.clone();
-    match member.server.hearing {
+pub(crate) fn not_heard(silent: &Server<'_>) -> HoldReason {
+    let server = silent.name.clone();
+    match silent.hearing {
         Hearing::Never => HoldReason::AwaitingJoin { server },
         Hearing::Silent { since, .. } => HoldReason::UnknownObservation {
             server,
@@ -140,12 +143,12 @@ pub(crate) fn server_about(world: &World<'_>, server: &ServerName) -> String {
 }
 
 /// Why nothing may change at a server now, and what that is about.
-pub(crate) fn change_held(world: &World<'_>, member: &Member<'_>) -> Option<(String, HoldReason)> {
+pub(crate) fn change_held(world: &World<'_>, server: &Server<'_>) -> Option<(String, HoldReason)> {
     if let Some(reason) = &world.context.permits.changes {
         return Some((world.code.to_string(), reason.clone()));
     }
-    let suspension = member.server.suspended?;
-    Some((server_about(world, member.server.name), suspension.reason()))
+    let suspension = server.suspended?;
+    Some((server_about(world, server.name), suspension.reason()))
 }
 
 /// A server that may still run a role that may not run twice (H8).
@@ -162,7 +165,7 @@ fn may_run_elsewhere(world: &World<'_>, group: &Group<'_>) -> Option<(String, Ho
                 server,
                 role: group.role,
             },
-            _ => not_heard(member),
+            _ => not_heard(member.server),
         };
         return Some((about, reason));
     }

@@ -1,5 +1,6 @@
 //! What planning needs beside desired and observed: who we are, what is remembered, what may be.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stead_schemas::desired::DnsDesired;
@@ -25,6 +26,10 @@ pub struct Context {
     pub suspended: Vec<Suspension>,
     /// What budgets allow.
     pub permits: Permits,
+    /// Servers whose new vote ledgers a person lets in (`stead replace`, H4).
+    pub replaced: BTreeSet<ServerName>,
+    /// Reconcilers that vote, with the lives of their ledgers.
+    pub witness: BTreeMap<ServerName, u64>,
 }
 
 /// A person stopped the reconciler from changing something.

@@ -7,6 +7,7 @@ use stead_schemas::plan::{Action, HoldReason, Move, Step, Wait};
 use stead_schemas::time::DurationMs;
 
 use crate::agents::{change_held, healthy, server_about};
+use crate::lease_steps;
 use crate::members::{Group, Listing, Member, Now};
 use crate::publish::Standing;
 use crate::readings::longest_ttl;
@@ -17,7 +18,7 @@ use crate::world::{Seen, Well, World};
 
 /// Why an instance that is there goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exit {
+pub(crate) enum Exit {
     /// The group is gone from git.
     Going,
     /// Its place was taken before, while its server was lost or in a move that was overtaken.
@@ -63,6 +64,9 @@ pub(crate) fn leave(
     if let Some((about, reason)) = leave_held(world, member, exit) {
         draft.hold(about, reason, group.place());
         return stays;
+    }
+    if group.leased {
+        return lease_steps::leave(world, group, member, exit, stays, draft);
     }
     let replaced = match exit {
         Exit::MovedTo(to) => blocked[to],
@@ -116,7 +120,7 @@ fn goes_first(group: &Group<'_>, exit: Exit) -> bool {
 }
 
 fn leave_held(world: &World<'_>, member: &Member<'_>, exit: Exit) -> Option<(String, HoldReason)> {
-    if let Some(held) = change_held(world, member) {
+    if let Some(held) = change_held(world, member.server) {
         return Some(held);
     }
     let recorded = &world.context.recorded;
@@ -246,7 +250,7 @@ pub(crate) fn drain(
     Some(Wait::Step(id))
 }
 
-fn remove(
+pub(crate) fn remove(
     world: &World<'_>,
     group: &Group<'_>,
     member: &Member<'_>,
@@ -284,7 +288,8 @@ fn remove(
             )
         }
     };
-    let (id, action) = match (group.is_site_server(), group.wanted().next()) {
+    let switches = group.is_site_server() && !group.leased;
+    let (id, action) = match (switches, group.wanted().next()) {
         (true, Some(to)) => {
             let (from, to) = (server, to.server.name.clone());
             (

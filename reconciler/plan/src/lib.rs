@@ -12,6 +12,8 @@ mod admit;
 mod agents;
 mod context;
 mod crowd;
+mod lease;
+mod lease_steps;
 mod leave;
 mod lint;
 mod members;
@@ -38,6 +40,7 @@ mod tests;
 
 pub use admit::{Admission, InFlight, SiteSummary, admit, summarise};
 pub use context::{Context, Permits, Policy, Scope, Suspension};
+pub use lease::{Parked, parked};
 pub use lint::{Note, NoteKind, lint};
 pub use offline::{Offline, offline_plans, offline_site};
 pub use place::placement;

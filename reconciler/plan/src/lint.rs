@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use stead_schemas::desired::SiteDesired;
+use stead_schemas::lease::LeasePart;
 use stead_schemas::names::{GroupName, ServerName};
 use stead_schemas::observed::{Contact, ServerObserved, SiteObserved};
 use stead_schemas::plan::{Action, SitePlan, Step, StepId, Wait};
@@ -132,6 +133,11 @@ fn lint_payloads(observed: &SiteObserved, plan: &SitePlan, notes: &mut Vec<Note>
         if assignment.based_on != report.generation {
             note(notes, NoteKind::NotBasedOnObserved, server);
         }
+        let told = |step: &Step| matches!(&step.action, Action::Vote { server: s } if s == server);
+        if assignment.lease != report.assigned_lease && !plan.ready().any(told) {
+            let about = format!("lease of {server}");
+            note(notes, NoteKind::PayloadBeyondSteps, about);
+        }
         let named = named_groups(plan, server);
         let groups: BTreeSet<&GroupName> = assignment
             .instances
@@ -212,7 +218,7 @@ fn lint_removals(
         if !heard || observed.reconciler_suspect {
             note(notes, NoteKind::DestroysUnknown, &step.id);
         }
-        if stops_active(desired, step) {
+        if stops_active(desired, step) || stops_holder(desired, observed, &step.action) {
             note(notes, NoteKind::StopsActive, &step.id);
         }
         if matches!(step.action, Action::Install { .. }) {
@@ -237,6 +243,18 @@ fn stops_active(desired: Option<&SiteDesired>, step: &Step) -> bool {
         Action::SwitchOver { from, to } => *from == site_server.active || from == to,
         _ => false,
     })
+}
+
+/// No step takes the site server that holds the lease, unless the whole goes.
+fn stops_holder(desired: Option<&SiteDesired>, observed: &SiteObserved, action: &Action) -> bool {
+    let Action::Remove { group, server } = action else {
+        return false;
+    };
+    let report = observed.servers.get(server).and_then(|s| s.report.as_ref());
+    let lease = report.and_then(|report| report.lease.as_ref());
+    *group == *SITE_SERVER
+        && desired.is_some_and(|site| site.site_server.is_some())
+        && lease.is_some_and(|l| matches!(l.part, LeasePart::Holding | LeasePart::Stopping))
 }
 
 fn role(

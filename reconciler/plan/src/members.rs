@@ -12,6 +12,7 @@ use stead_schemas::role::Role;
 use stead_schemas::time::DurationMs;
 use stead_schemas::wire::{InstanceReport, InstanceSpec};
 
+use crate::lease_steps;
 use crate::place::Placed;
 use crate::publish::{Board, Entry};
 use crate::spec::Source;
@@ -26,6 +27,8 @@ pub(crate) struct Group<'a> {
     pub(crate) frozen: Option<HoldReason>,
     /// It is to have no instance any more.
     pub(crate) going: bool,
+    /// A lease says which of its instances is active.
+    pub(crate) leased: bool,
     pub(crate) members: Vec<Member<'a>>,
 }
 
@@ -87,8 +90,9 @@ impl<'a> Group<'a> {
         self.role == Role::SiteServer
     }
 
+    /// Whether two may run; under a lease site servers may, of which one alone works.
     pub(crate) fn may_overlap(&self) -> bool {
-        self.role.rules().may_overlap
+        self.role.rules().may_overlap || self.leased
     }
 
     pub(crate) fn drain_wait(&self) -> DurationMs {
@@ -158,6 +162,7 @@ fn group<'a>(
         source,
         frozen: frozen(world, source, role, name),
         going: is_going(source),
+        leased: role == Role::SiteServer && world.lease.site_server().is_some(),
         members: Vec::with_capacity(placed.targets.len()),
     };
     let servers: BTreeSet<&ServerName> = placed.targets.iter().chain(holders).copied().collect();
@@ -172,7 +177,10 @@ fn group<'a>(
         if placed.stuck.contains(&server.name) && port != Some(group.source.port()) {
             member.outdated = false;
         }
-        member.entries = board.entries(&group, &member);
+        // Under a lease the alias is its holder's to write (H22).
+        if !matches!(source, Source::SiteServer(site_server) if site_server.has_lease()) {
+            member.entries = board.entries(&group, &member);
+        }
         group.members.push(member);
     }
     group
@@ -215,7 +223,8 @@ fn frozen(
             Some(HoldReason::Protected)
         }
         Source::Gone => None,
-        Source::Declared(_) | Source::SiteServer(_) => source.unrunnable(role),
+        Source::SiteServer(_) => lease_steps::held(world).or_else(|| source.unrunnable(role)),
+        Source::Declared(_) => source.unrunnable(role),
     }
 }
 

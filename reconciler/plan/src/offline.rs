@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use stead_schemas::desired::{DnsDesired, HierarchyDesired, ServerDesired, SiteDesired};
-use stead_schemas::names::{GroupName, ObjectName, ServerName, SiteCode};
+use stead_schemas::lease::{LeasePart, LeaseReport, MemoryReport, VoterSpec, VotersReport};
+use stead_schemas::names::{GroupName, IdentityKind, ObjectName, ServerName, SiteCode};
 use stead_schemas::observed::{
     Contact, RecordObserved, Served, ServedBy, ServerObserved, SiteObserved, SiteRecorded,
 };
@@ -26,6 +27,8 @@ use crate::{
 };
 
 const AT: WallMs = WallMs(0);
+/// The life of a ledger that was never lost.
+const FIRST_LEDGER: u64 = 1;
 
 /// One site as a revision would have left it.
 #[derive(Debug, Clone)]
@@ -63,7 +66,9 @@ pub fn offline_plans(
             &target.name,
             dns.clone(),
         );
-        let context = mk_context(code, &target.name, revision, dns, offline.recorded.clone());
+        let mut context = mk_context(code, &target.name, revision, dns, offline.recorded.clone());
+        let sites = [old, new].into_iter().flatten();
+        context.witness = sites.flat_map(|site| witnesses(site)).collect();
         let draft = (new.map(|site| &**site), offline.observed, context);
         let plan = plan_site(draft.0, &draft.1, &draft.2, AT, &Policy::default());
         summaries.push(summarise(&plan, draft.0, &draft.2.recorded));
@@ -118,6 +123,8 @@ pub fn offline_site(
         };
     };
     install(base, &mut observed, &context, target);
+    context.witness = witnesses(base);
+    found(base, &mut observed, &context);
     publish(base, &mut observed, &context);
     see_absent(target, &mut observed, &context);
     let plan = plan_site(Some(base), &observed, &context, AT, &Policy::default());
@@ -142,6 +149,8 @@ fn mk_context(
         recorded: Arc::new(recorded),
         suspended: Vec::new(),
         permits: Permits::all(),
+        replaced: BTreeSet::new(),
+        witness: BTreeMap::new(),
     }
 }
 
@@ -237,6 +246,73 @@ fn healthy(spec: &InstanceSpec) -> InstanceReport {
         restarts: 0,
         endpoint: SocketAddr::new(spec.address, spec.port),
         message: None,
+    }
+}
+
+/// Reconcilers that vote, each with the first ledger it ever had.
+fn witnesses(site: &SiteDesired) -> BTreeMap<ServerName, u64> {
+    voters(site)
+        .filter(|(_, voter)| voter.kind == IdentityKind::Reconciler)
+        .map(|(name, _)| (name.clone(), FIRST_LEDGER))
+        .collect()
+}
+
+fn voters(site: &SiteDesired) -> impl Iterator<Item = (&ServerName, &VoterSpec)> {
+    let lease = site.site_server.iter().filter_map(|s| s.lease.as_ref());
+    lease.flat_map(|lease| &lease.voters)
+}
+
+/// The lease of `base` as its founders would have it: told to all, held by the declared active.
+fn found(base: &SiteDesired, observed: &mut SiteObserved, context: &Context) {
+    let Some(site_server) = base.site_server.as_ref().filter(|s| s.has_lease()) else {
+        return;
+    };
+    let all: BTreeMap<ServerName, u64> = voters(base)
+        .map(|(name, _)| (name.clone(), FIRST_LEDGER))
+        .collect();
+    for name in all.keys() {
+        let server = observed.servers.get_mut(name);
+        if let Some(report) = server.and_then(|server| server.report.as_mut()) {
+            let holds = *name == site_server.active;
+            report.lease = Some(Box::new(founded(&all, &site_server.active, holds)));
+        }
+    }
+    let plan = plan_site(Some(base), observed, context, AT, &Policy::default());
+    for (name, planned) in plan.assignments {
+        let server = observed.servers.get_mut(&name);
+        if let Some(report) = server.and_then(|server| server.report.as_mut()) {
+            report.assigned_lease = planned.lease;
+        }
+    }
+}
+
+fn founded(all: &BTreeMap<ServerName, u64>, active: &ServerName, holds: bool) -> LeaseReport {
+    LeaseReport {
+        incarnation: FIRST_LEDGER,
+        voters: Some(VotersReport {
+            number: 1,
+            term: 0,
+            in_force: all.clone(),
+            pending: None,
+        }),
+        part: if holds {
+            LeasePart::Holding
+        } else {
+            LeasePart::Following
+        },
+        term: 1,
+        holder: Some(active.clone()),
+        ready: true,
+        not_ready: None,
+        memory: MemoryReport {
+            number: 1,
+            declared: Some(active.clone()),
+            ..MemoryReport::default()
+        },
+        takeover: None,
+        ready_voters: Vec::new(),
+        silent_voters: Vec::new(),
+        problem: None,
     }
 }
 

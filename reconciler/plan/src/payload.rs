@@ -5,20 +5,29 @@
 use std::collections::BTreeMap;
 
 use stead_schemas::names::{GroupName, ServerName};
-use stead_schemas::plan::{Action, PlannedAssignment, Step};
+use stead_schemas::plan::{Action, PlannedAssignment};
 use stead_schemas::wire::InstanceSpec;
 
 use crate::members::Group;
+use crate::road::Draft;
 use crate::world::{SITE_SERVER, World};
 
 /// The assignments that carry out the ready agent steps.
 pub(crate) fn assignments(
     world: &World<'_>,
     groups: &[Group<'_>],
-    steps: &[Step],
+    draft: &Draft,
 ) -> BTreeMap<ServerName, PlannedAssignment> {
     let mut planned = BTreeMap::new();
-    for step in steps.iter().filter(|step| step.waits.is_empty()) {
+    for step in draft.steps.iter().filter(|step| step.waits.is_empty()) {
+        if let Action::Vote { server } = &step.action {
+            let assignment = planned
+                .entry(server.clone())
+                .or_insert_with(|| in_force(world, server));
+            assignment.lease = draft.leases.get(server).cloned().flatten();
+            assignment.steps.push(step.id.clone());
+            continue;
+        }
         let Some((server, group, comes)) = effect(&step.action) else {
             continue;
         };
@@ -45,7 +54,18 @@ pub(crate) fn effect(action: &Action) -> Option<(&ServerName, &GroupName, bool)>
         }
         Action::Remove { group, server } => Some((server, group, false)),
         Action::SwitchOver { from, .. } => Some((from, &SITE_SERVER, false)),
-        Action::Drain { .. } | Action::Publish { .. } | Action::Withdraw { .. } => None,
+        Action::Drain { .. }
+        | Action::Publish { .. }
+        | Action::Vote { .. }
+        | Action::Withdraw { .. } => None,
+    }
+}
+
+/// The server whose assignment carries an action.
+pub(crate) fn acts_on(action: &Action) -> Option<&ServerName> {
+    match action {
+        Action::Vote { server } => Some(server),
+        _ => effect(action).map(|(server, _, _)| server),
     }
 }
 

@@ -7,7 +7,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use stead_schemas::desired::{GroupDesired, Placement, ServerDesired, SiteDesired};
+use stead_schemas::desired::{
+    GroupDesired, Placement, ServerDesired, SiteDesired, SiteServerDesired,
+};
 use stead_schemas::names::{GroupName, ServerName};
 use stead_schemas::observed::SiteObserved;
 use stead_schemas::plan::HoldReason;
@@ -68,11 +70,7 @@ pub(crate) fn place<'a>(
     let mut ports = Ports::default();
     if let Some(site_server) = &desired.site_server {
         ports.claim_site_server(site_server);
-        let placed = Placed {
-            targets: vec![&site_server.active],
-            ..Placed::default()
-        };
-        all.insert(&*SITE_SERVER, placed);
+        all.insert(&*SITE_SERVER, site_servers(site_server));
     }
     let mut counted: Vec<&GroupDesired> = Vec::new();
     for (name, group) in &desired.groups {
@@ -145,6 +143,17 @@ fn scarcest_first<'a>(
 fn count<'a>(load: &mut BTreeMap<&'a ServerName, u32>, targets: &[&'a ServerName]) {
     for server in targets {
         *load.entry(server).or_default() += 1;
+    }
+}
+
+/// On the active; under a lease on the passives as well, where it stands by.
+fn site_servers(site_server: &SiteServerDesired) -> Placed<'_> {
+    let passive = site_server.passive.iter();
+    let standing_by = passive.filter(|_| site_server.has_lease());
+    let sorted: BTreeSet<&ServerName> = standing_by.chain([&site_server.active]).collect();
+    Placed {
+        targets: sorted.into_iter().collect(),
+        ..Placed::default()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Protection and placement outlive the revision that declared them: a protected thing that
 //! vanished stays protected, however many commits follow, until one declares it unprotected.
 
-use stead_schemas::desired::{Placement, SiteDesired};
+use stead_schemas::desired::{Placement, SiteDesired, SiteServerDesired};
 use stead_schemas::names::GroupName;
 use stead_schemas::observed::{SiteObserved, SiteRecorded};
 use stead_schemas::plan::{HoldReason, SitePlan};
@@ -91,6 +91,15 @@ fn is_protected(plan: &SitePlan) -> bool {
     reasons.any(|reason| matches!(reason, HoldReason::Protected))
 }
 
+fn site_servers(site_server: &SiteServerDesired) -> usize {
+    let standing_by = site_server.passive.len();
+    1 + if site_server.has_lease() {
+        standing_by
+    } else {
+        0
+    }
+}
+
 /// How many objects a site declares: servers and instances.
 #[must_use]
 pub fn objects(desired: &SiteDesired) -> u32 {
@@ -99,7 +108,7 @@ pub fn objects(desired: &SiteDesired) -> u32 {
         Placement::ByCount { instances, .. } => usize::from(*instances),
     });
     let count = desired.servers.len()
-        + usize::from(desired.site_server.is_some())
+        + desired.site_server.as_ref().map_or(0, site_servers)
         + instances.sum::<usize>();
     u32::try_from(count).unwrap_or(u32::MAX)
 }

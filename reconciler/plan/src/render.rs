@@ -11,15 +11,16 @@ use stead_schemas::names::{GroupName, ServerName};
 use stead_schemas::observed::SiteObserved;
 use stead_schemas::plan::{Action, PlanCounts, SitePlan, Step, Wait};
 
-use crate::payload::effect;
+use crate::payload::{acts_on, effect};
 use crate::road::{drain_id, remove_id};
+use crate::world::SITE_SERVER;
 
 /// What happens to one instance, or one record that no instance of the plan accounts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// `+`, `~` or `-`.
     pub sign: char,
-    /// `install`, `move`, `update`, `remove`, `switch over`, `publish`, `withdraw`.
+    /// `install`, `lease`, `move`, `update`, `remove`, `switch over`, `publish`, `withdraw`.
     pub verb: &'static str,
     /// `FAB/managementPoint`, or a record.
     pub what: String,
@@ -89,6 +90,7 @@ pub fn lines(desired: Option<&SiteDesired>, plan: &SitePlan) -> Vec<Line> {
                     destructive: false,
                 })
             }
+            Action::Vote { server } => Some(vote(plan, step, server)),
             Action::Drain { .. }
             | Action::Publish { .. }
             | Action::Remove { .. }
@@ -145,7 +147,7 @@ pub fn plan_id(tree: &str, plans: &[(&SitePlan, &SiteObserved)]) -> String {
         let actions = plan
             .steps
             .iter()
-            .filter(|step| effect(&step.action).is_some());
+            .filter(|step| acts_on(&step.action).is_some());
         let mut facts: Vec<String> = actions.map(|step| facts(step, observed)).collect();
         if facts.is_empty() {
             continue;
@@ -164,7 +166,7 @@ pub fn plan_id(tree: &str, plans: &[(&SitePlan, &SiteObserved)]) -> String {
 
 /// A step and the assignment in force where it acts.
 fn facts(step: &Step, observed: &SiteObserved) -> String {
-    let server = effect(&step.action).map(|(server, _, _)| server);
+    let server = acts_on(&step.action);
     let report = server.and_then(|name| observed.servers.get(name)?.report.as_ref());
     let generation = report.and_then(|report| report.generation.as_ref());
     format!("{} {generation:?}", step.id)
@@ -192,8 +194,11 @@ fn wait(wait: &Wait) -> String {
         Wait::Healthy(instance) => format!("{}@{} healthy", instance.group, instance.server),
         Wait::Gone(instance) => format!("{}@{} gone", instance.group, instance.server),
         Wait::Served(key) => format!("{key} served everywhere"),
+        Wait::Holds(server) => format!("{server} holds the lease"),
+        Wait::Ledger(server) => format!("{server} opens its vote ledger"),
         Wait::Step(id) => format!("[{id}]"),
         Wait::Until(_) => "the drain ends".to_owned(),
+        Wait::Voters(voters) => format!("{} vote", listed(voters)),
     }
 }
 
@@ -351,16 +356,42 @@ fn remove(plan: &SitePlan, step: &Step, group: &GroupName, server: &ServerName) 
 }
 
 fn switch_over(plan: &SitePlan, step: &Step, from: &ServerName, to: &ServerName) -> Line {
+    let leased = step.waits.iter().any(|wait| matches!(wait, Wait::Holds(_)));
+    let (how, note) = if leased {
+        let note = "interruption: less than a second".to_owned();
+        ("the holder hands the lease over", note)
+    } else {
+        let note = format!("interruption: until healthy on {to}");
+        ("stop, seen stopped, start, healthy, publish", note)
+    };
     Line {
         sign: '~',
         verb: "switch over",
         what: format!("{}/siteServer", plan.site),
         which: format!("{from} -> {to}"),
-        how: "stop, seen stopped, start, healthy, publish".to_owned(),
+        how: how.to_owned(),
         place: step.place.clone(),
-        note: Some(format!("interruption: until healthy on {to}")),
+        note: Some(note),
         destructive: true,
     }
+}
+
+fn vote(plan: &SitePlan, step: &Step, server: &ServerName) -> Line {
+    Line {
+        sign: '~',
+        verb: "lease",
+        what: what(plan, &SITE_SERVER),
+        which: server.to_string(),
+        how: step.because.clone(),
+        place: step.place.clone(),
+        note: None,
+        destructive: false,
+    }
+}
+
+fn listed(servers: &[ServerName]) -> String {
+    let names: Vec<&str> = servers.iter().map(ServerName::as_str).collect();
+    names.join(", ")
 }
 
 /// The instances the plan touches, as record steps name them.

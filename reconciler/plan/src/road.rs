@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stead_schemas::desired::Place;
+use stead_schemas::lease::LeaseSpec;
 use stead_schemas::names::{GroupName, ServerName};
 use stead_schemas::plan::{Hold, HoldReason, Step, StepId, Wait};
 use stead_schemas::record::RecordKey;
@@ -16,6 +17,8 @@ pub(crate) struct Draft {
     pub(crate) steps: Vec<Step>,
     pub(crate) holds: Vec<Hold>,
     pub(crate) wake_at: Option<WallMs>,
+    /// What servers with a step to be told the lease are told; none: that they have no part in it.
+    pub(crate) leases: BTreeMap<ServerName, Option<Box<LeaseSpec>>>,
     ids: BTreeSet<StepId>,
 }
 
@@ -130,7 +133,11 @@ fn levels(steps: &[Step]) -> Vec<usize> {
                 Wait::Step(id) => by_id.get(id),
                 Wait::Healthy(instance) => comes.get(&(&instance.group, &instance.server)),
                 Wait::Gone(instance) => goes.get(&(&instance.group, &instance.server)),
-                Wait::Served(_) | Wait::Until(_) => None,
+                Wait::Holds(_)
+                | Wait::Ledger(_)
+                | Wait::Served(_)
+                | Wait::Until(_)
+                | Wait::Voters(_) => None,
             });
             of.copied().collect()
         })
@@ -182,6 +189,10 @@ pub(crate) fn remove_id(group: &GroupName, server: &ServerName) -> StepId {
 
 pub(crate) fn switch_id(group: &GroupName, from: &ServerName, to: &ServerName) -> StepId {
     StepId(format!("switch over {group} {from} -> {to}"))
+}
+
+pub(crate) fn lease_id(server: &ServerName) -> StepId {
+    StepId(format!("lease {server}"))
 }
 
 /// One instance's value goes into a record.

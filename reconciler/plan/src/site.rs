@@ -11,6 +11,7 @@ use stead_schemas::time::WallMs;
 
 use crate::agents::{self, server_about};
 use crate::context::{Context, Policy, Scope};
+use crate::lease_steps;
 use crate::members::{self, Group};
 use crate::payload;
 use crate::place::{self, Placed};
@@ -51,6 +52,7 @@ pub fn plan_site(
     note_silence(&world, &view.groups, &mut draft);
     note_implied_provider(&world, &mut draft);
     decide_groups(&world, &mut view.groups, &mut draft);
+    lease_steps::decide(&world, &view.groups, &mut draft);
     let records = records::plan_records(&world, &view.board, &view.groups, &mut draft);
     finish(&world, draft, records, &view.groups)
 }
@@ -216,7 +218,7 @@ fn finish(
 ) -> SitePlan {
     draft.mend(|id| health_behind(world, groups, id));
     let draft = draft.into_order();
-    let assignments = payload::assignments(world, groups, &draft.steps);
+    let assignments = payload::assignments(world, groups, &draft);
     SitePlan {
         site: world.code.clone(),
         revision: world.context.revision.to_string(),

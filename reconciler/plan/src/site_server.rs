@@ -8,18 +8,17 @@ use std::net::IpAddr;
 use stead_schemas::plan::HoldReason;
 use stead_schemas::record::RecordData;
 
-use crate::members::Member;
 use crate::publish::{Board, Standing, alias_keys};
 use crate::world::{Hearing, SITE_SERVER, Server, World};
 
 /// Why the site server may not be started on `new` yet: another server may still run it.
-pub(crate) fn old_active(world: &World<'_>, new: &Member<'_>) -> Option<HoldReason> {
+pub(crate) fn old_active(world: &World<'_>, new: &Server<'_>) -> Option<HoldReason> {
     let board = Board::new(world);
     world
         .servers
         .values()
-        .filter(|server| server.name != new.server.name && !server.is_heard())
-        .find(|server| may_be_active(world, &board, new.server, server))
+        .filter(|server| server.name != new.name && !server.is_heard())
+        .find(|server| may_be_active(world, &board, new, server))
         .map(hold)
 }
 

@@ -42,7 +42,8 @@ impl<'a> Source<'a> {
     fn settings(self) -> &'a serde_json::Value {
         match self {
             Self::Declared(group) => &group.settings,
-            Self::SiteServer(_) | Self::Gone => &serde_json::Value::Null,
+            Self::SiteServer(site_server) => &site_server.settings,
+            Self::Gone => &serde_json::Value::Null,
         }
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn decide(
         .enumerate()
         .filter(|(_, m)| is_outdated(m))
     {
-        if let Some((about, reason)) = change_held(world, member) {
+        if let Some((about, reason)) = change_held(world, member.server) {
             draft.hold(about, reason, group.place());
         } else if member.seen == Seen::Held {
             // The silence has its own hold.
@@ -53,7 +53,12 @@ pub(crate) fn decide(
             add_wait(&mut before, healthy(world, group, member));
         }
     }
-    serving.sort_by_key(|index| (group.members[*index].is_served(), *index));
+    // Those nobody needs now first; the active site server last.
+    serving.sort_by_key(|index| {
+        let member = &group.members[*index];
+        let active = group.leased && world.lease.is_holder(member.server.name);
+        (member.is_served(), active, *index)
+    });
     for index in serving {
         one_serving(world, group, index, &mut before, listings, draft);
     }

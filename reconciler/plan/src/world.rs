@@ -13,6 +13,7 @@ use stead_schemas::time::{DurationMs, WallMs};
 use stead_schemas::wire::{AgentReport, Health, InstanceReport, InstanceSpec, Phase};
 
 use crate::context::{Context, Policy, Scope, Suspension};
+use crate::lease::Lease;
 
 /// The group name of the site server's instance.
 pub(crate) static SITE_SERVER: LazyLock<GroupName> =
@@ -27,6 +28,7 @@ pub(crate) struct World<'a> {
     pub(crate) now: WallMs,
     pub(crate) policy: &'a Policy,
     pub(crate) servers: BTreeMap<&'a ServerName, Server<'a>>,
+    pub(crate) lease: Lease<'a>,
 }
 
 /// One server, declared or not.
@@ -102,6 +104,7 @@ impl<'a> World<'a> {
                 servers.insert(name, Server::new(name, None, Some(seen), context, now));
             }
         }
+        let lease = Lease::new(desired, &servers);
         Self {
             code: &context.site,
             desired,
@@ -110,6 +113,7 @@ impl<'a> World<'a> {
             now,
             policy,
             servers,
+            lease,
         }
     }
 

@@ -120,6 +120,8 @@ impl Site {
             recorded: known.map_or_else(Arc::default, |site| Arc::clone(&site.context.recorded)),
             suspended: suspensions_of(&snapshot.suspensions, code),
             permits: Permits::all(),
+            replaced: Default::default(),
+            witness: Default::default(),
         };
         let mut site = Self {
             desired,

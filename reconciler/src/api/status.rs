@@ -277,6 +277,7 @@ fn chosen(plan: &SitePlan, leaving: bool) -> BTreeSet<Key> {
         | Action::Remove { .. }
         | Action::SwitchOver { .. }
         | Action::Update { .. }
+        | Action::Vote { .. }
         | Action::Withdraw { .. } => None,
     };
     plan.steps

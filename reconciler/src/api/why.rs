@@ -154,6 +154,7 @@ fn touches(action: &Action, group: &GroupName, server: &ServerName) -> bool {
         Action::SwitchOver { from, to } => {
             group.as_str() == "siteServer" && (from == server || to == server)
         }
+        Action::Vote { server: s } => group.as_str() == "siteServer" && s == server,
         Action::Publish { .. } | Action::Withdraw { .. } => false,
     }
 }
@@ -234,7 +235,8 @@ fn server_of(
         Action::Drain { server: s, .. }
         | Action::Install { server: s, .. }
         | Action::Remove { server: s, .. }
-        | Action::Update { server: s, .. } => s == server,
+        | Action::Update { server: s, .. }
+        | Action::Vote { server: s } => s == server,
         Action::SwitchOver { from, to } => from == server || to == server,
         Action::Publish { .. } | Action::Withdraw { .. } => false,
     }));
@@ -324,7 +326,8 @@ fn record(snapshot: &Snapshot, key: &RecordKey) -> Result<WhyView, ApiError> {
             | Action::Install { .. }
             | Action::Remove { .. }
             | Action::SwitchOver { .. }
-            | Action::Update { .. } => false,
+            | Action::Update { .. }
+            | Action::Vote { .. } => false,
         },
     ));
     because.push(declared_by(snapshot, place_of_record(site, &key)));

@@ -70,6 +70,8 @@ pub(crate) fn context(core: &Core, code: &SiteCode, world: &SiteWorld, force: &I
         recorded: Arc::clone(&world.recorded),
         suspended: core.suspended(code),
         permits: Permits::all(),
+        replaced: BTreeSet::new(),
+        witness: BTreeMap::new(),
     }
 }
 

@@ -9,6 +9,7 @@ mod checks;
 pub mod config;
 mod documents;
 pub mod explain;
+mod leased;
 mod loosen;
 pub mod problem;
 pub mod render;

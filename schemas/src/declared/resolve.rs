@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::leased::{self, database, database_group};
 use super::tree::{Node, Sources, Spot};
 use super::typed::ReadSite;
 use super::types::{
@@ -14,8 +15,9 @@ use super::types::{
     ServiceSpec, SiteServerSpec, SiteSpec,
 };
 use crate::desired::{
-    DnsDesired, GroupDesired, Guards, HierarchyDesired, Place, Placement, ReconcilerDesired,
-    ServerDesired, ServiceDesired, SiteDesired, SiteServerDesired, TsigKeyDesired,
+    DatabaseDesired, DnsDesired, GroupDesired, Guards, HierarchyDesired, Place, Placement,
+    ReconcilerDesired, ServerDesired, ServiceDesired, SiteDesired, SiteServerDesired,
+    TsigKeyDesired,
 };
 use crate::names::{GroupName, ServerName};
 use crate::role::{BUILT_IN_HEALTH_PATH, Role, SiteType};
@@ -52,7 +54,7 @@ pub(super) fn resolve(
             .iter()
             .map(|site| {
                 let code = site.site.code.clone();
-                (code, Arc::new(site_desired(site, spec, sources)))
+                (code, Arc::new(site_desired(site, sites, spec, sources)))
             })
             .collect(),
     }
@@ -97,9 +99,18 @@ fn guards(guards: &GuardsSpec) -> Guards {
     }
 }
 
-fn site_desired(site: &ReadSite<'_>, hierarchy: &HierarchySpec, sources: &Sources) -> SiteDesired {
+fn site_desired(
+    site: &ReadSite<'_>,
+    sites: &[ReadSite<'_>],
+    hierarchy: &HierarchySpec,
+    sources: &Sources,
+) -> SiteDesired {
     let spec = site.spec();
     let maps = Maps::of(site, sources);
+    let database = database(site);
+    let store = database_group(database.as_ref(), || {
+        sources.place(site.key_spot(&["database"]))
+    });
     SiteDesired {
         code: site.site.code.clone(),
         site_type: spec.r#type,
@@ -115,7 +126,8 @@ fn site_desired(site: &ReadSite<'_>, hierarchy: &HierarchySpec, sources: &Source
                 (name.clone(), Box::new(desired))
             })
             .collect(),
-        site_server: site_server(site, hierarchy, sources),
+        site_server: site_server(site, sites, hierarchy, database.as_ref(), sources),
+        database,
         groups: spec
             .roles
             .iter()
@@ -123,6 +135,7 @@ fn site_desired(site: &ReadSite<'_>, hierarchy: &HierarchySpec, sources: &Source
                 let desired = group_desired(name, group, maps.group(name))?;
                 Some((name.clone(), Box::new(desired)))
             })
+            .chain(store.map(|store| (store.name.clone(), Box::new(store))))
             .collect(),
         place: sources.place(site.site.item.unwrap_or(site.site.spot)),
     }
@@ -190,7 +203,9 @@ fn server_desired(server: &ServerSpec, place: Place) -> ServerDesired {
 
 fn site_server(
     site: &ReadSite<'_>,
+    sites: &[ReadSite<'_>],
     hierarchy: &HierarchySpec,
+    database: Option<&DatabaseDesired>,
     sources: &Sources,
 ) -> Option<SiteServerDesired> {
     let spec = site.spec();
@@ -202,19 +217,21 @@ fn site_server(
     } else {
         site.key_spot(&["servers", active.as_str()])
     };
-    Some(SiteServerDesired {
+    let service = declared.service.as_ref();
+    let mut site_server = SiteServerDesired {
         witnesses: witnesses(spec, &active, declared, hierarchy),
         active,
         passive: declared.passive.clone(),
-        service: declared
-            .service
-            .as_ref()
-            .and_then(|service| service_desired(service, Role::SiteServer)),
+        service: service.and_then(|service| service_desired(service, Role::SiteServer)),
+        settings: serde_json::Value::Null,
+        lease: None,
         port: declared
             .port
             .unwrap_or_else(|| Role::SiteServer.rules().default_port),
         place: sources.place(spot),
-    })
+    };
+    leased::lease(site, sites, hierarchy, database, &mut site_server);
+    Some(site_server)
 }
 
 /// The active site server: the declared one. A secondary has one implied: its only server, else
@@ -385,7 +402,7 @@ fn health_check(health: &HealthSpec) -> Option<HealthCheck> {
     })
 }
 
-fn built_in_health() -> HealthCheck {
+pub(super) fn built_in_health() -> HealthCheck {
     HealthCheck {
         probe: Probe::Http {
             path: BUILT_IN_HEALTH_PATH.to_owned(),

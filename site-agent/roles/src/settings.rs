@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stead_schemas::declared::types::DatabaseTls;
+use stead_schemas::desired::DatabaseTls;
 use thiserror::Error;
 
 /// Longest `STEAD_SETTINGS`.

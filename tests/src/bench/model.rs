@@ -89,6 +89,8 @@ impl SiteModel {
             recorded: Arc::new(SiteRecorded::default()),
             suspended: Vec::new(),
             permits: Permits::all(),
+            replaced: Default::default(),
+            witness: Default::default(),
         };
         if let Some(dns) = &hierarchy.dns {
             for key in record_keys(Some(desired), &observed, &context) {

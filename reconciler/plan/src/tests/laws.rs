@@ -12,6 +12,7 @@ use stead_schemas::time::DurationMs;
 use stead_schemas::wire::Health;
 
 use super::model::{Model, SiteExt, mk_service, mk_site, name};
+use super::voters::leased;
 use crate::render::road;
 
 const SERVERS: [(&str, &str); 6] = [
@@ -41,6 +42,8 @@ struct Revision {
     proxy: Drawn,
     reporting: Drawn,
     active: Option<usize>,
+    /// Passives; with any the site has a lease, and a witness.
+    passives: usize,
     version: u8,
     /// Every group wants the same port.
     one_port: bool,
@@ -57,12 +60,13 @@ fn drawn() -> impl Strategy<Value = Drawn> {
 fn revision() -> impl Strategy<Value = Revision> {
     let servers = prop::collection::vec(prop::bool::weighted(0.8), SERVERS.len());
     let groups = (drawn(), drawn(), drawn(), drawn());
-    let active = prop::option::of(0..SERVERS.len());
+    let active = prop::option::of((0..SERVERS.len(), prop_oneof![2 => Just(0), 1 => 1usize..3]));
     let one_port = prop::bool::weighted(0.3);
     let drawn = (servers, groups, active, 1u8..3, one_port);
     drawn.prop_map(|(mut servers, groups, active, version, one_port)| {
         servers[0] = true;
         let (mp, dp, proxy, reporting) = groups;
+        let (active, passives) = active.unzip();
         Revision {
             servers,
             mp,
@@ -70,6 +74,7 @@ fn revision() -> impl Strategy<Value = Revision> {
             proxy,
             reporting,
             active,
+            passives: passives.unwrap_or(0),
             version,
             one_port,
         }
@@ -115,10 +120,42 @@ fn mk(revision: &Revision) -> SiteDesired {
             group.port = 443;
         }
     }
+    let at = |index: usize| known[index % known.len()];
     match revision.active {
-        Some(active) => site.site_server(known[active % known.len()], &[]),
+        Some(active) if revision.passives > 0 && known.len() > revision.passives + 1 => {
+            let passives: Vec<&str> = (1..=revision.passives).map(|i| at(active + i)).collect();
+            leased(
+                site,
+                at(active),
+                &passives,
+                &[at(active + revision.passives + 1)],
+            )
+        }
+        Some(active) => site.site_server(at(active), &[]),
         None => site,
     }
+}
+
+/// A revision that can follow: a lease isn't ended in favour of a server that does not stand by, which
+/// is a hold for a person.
+fn mk_after(before: &SiteDesired, revision: &Revision) -> SiteDesired {
+    let mut after = mk(revision);
+    let site_server = before.site_server.as_ref();
+    let candidates = site_server
+        .filter(|before| before.has_lease())
+        .map(|before| {
+            let passive = before.passive.iter();
+            passive.chain([&before.active]).cloned().collect::<Vec<_>>()
+        });
+    let stands_by = |active| candidates.as_ref().is_none_or(|list| list.contains(active));
+    if after
+        .site_server
+        .as_ref()
+        .is_some_and(|s| !s.has_lease() && !stands_by(&s.active))
+    {
+        after.site_server = None;
+    }
+    after
 }
 
 /// What can go wrong with one server.
@@ -218,6 +255,20 @@ fn assert_as_declared(model: &Model) {
             assert!(placed.contains_key(group), "{group} is left over");
         }
     }
+    let site_server = desired.site_server.as_ref();
+    let lease = site_server.and_then(|site_server| site_server.lease.as_ref());
+    let voters = lease.into_iter().flat_map(|lease| lease.voters.keys());
+    let voters: Vec<&str> = voters.map(ServerName::as_str).collect();
+    let told = model.hosts.iter();
+    let told = told.filter(|(_, host)| host.real.assigned_lease.is_some());
+    let told: Vec<&str> = told.map(|(server, _)| server.as_str()).collect();
+    assert_eq!(told, voters);
+    if let Some(site_server) = site_server.filter(|_| lease.is_some()) {
+        assert_eq!(model.in_force(), voters);
+        let holder = model.holder().unwrap();
+        let parked = crate::parked(desired, &observed).map(|parked| parked.declared);
+        assert!(parked.is_some() || site_server.active.as_str() == holder);
+    }
 }
 
 /// Nobody else wants the group's port.
@@ -260,7 +311,7 @@ proptest! {
     #[test]
     fn planning_twice_gives_the_same_plan(a in revision(), b in revision(), faults in faults()) {
         let mut model = converged(&a);
-        model.commit(mk(&b));
+        model.commit(mk_after(&mk(&a), &b));
         inflict(&mut model, &faults);
         prop_assert_eq!(model.plan(), model.plan());
     }
@@ -268,7 +319,7 @@ proptest! {
     #[test]
     fn the_order_of_servers_in_a_list_does_not_matter(a in revision(), b in revision()) {
         let mut model = converged(&a);
-        model.commit(mk(&b));
+        model.commit(mk_after(&mk(&a), &b));
         let plan = model.plan();
         model.change(|site| {
             for group in site.groups.values_mut() {
@@ -286,7 +337,7 @@ proptest! {
         b in revision(),
     ) {
         let mut model = converged(&a);
-        model.commit(mk(&b));
+        model.commit(mk_after(&mk(&a), &b));
         let first = model.plan();
         let ids: BTreeSet<StepId> = first.steps.iter().map(|step| step.id.clone()).collect();
         for step in model.taken(first.steps.len()) {
@@ -301,7 +352,7 @@ proptest! {
         b in revision(),
     ) {
         let mut model = converged(&a);
-        let after = mk(&b);
+        let after = mk_after(&mk(&a), &b);
         let guarded = guarded(&model, &after);
         model.commit(after);
         for _ in 0..100 {
@@ -324,7 +375,7 @@ proptest! {
     #[test]
     fn what_is_not_known_is_not_destroyed(a in revision(), b in revision(), faults in faults()) {
         let mut model = converged(&a);
-        model.commit(mk(&b));
+        model.commit(mk_after(&mk(&a), &b));
         inflict(&mut model, &faults);
         let served = model.records.clone();
         for _ in 0..12 {
@@ -356,7 +407,7 @@ proptest! {
     #[test]
     fn h8_a_reconciler_that_hears_nobody_does_nothing(a in revision(), b in revision()) {
         let mut model = converged(&a);
-        model.commit(mk(&b));
+        model.commit(mk_after(&mk(&a), &b));
         for host in model.hosts.values_mut() {
             host.contact = Contact::Unsure { since: model.now };
         }
@@ -371,9 +422,17 @@ proptest! {
         storm in prop::collection::vec((revision(), faults(), 0usize..6), 1..5),
     ) {
         let mut model = Model::new(mk(&first));
+        let mut leased = first.passives > 0;
         for (revision, faults, rounds) in &storm {
             repair(&mut model);
-            model.commit(mk(revision));
+            let mut site = mk(revision);
+            // In the midst of changes nobody can say who stands by when a lease is ended.
+            let lease = site.site_server.as_ref().is_some_and(|s| s.has_lease());
+            leased |= lease;
+            if leased && !lease {
+                site.site_server = None;
+            }
+            model.commit(site);
             inflict(&mut model, faults);
             for _ in 0..*rounds {
                 model.pass();
@@ -387,7 +446,7 @@ proptest! {
     #[test]
     fn no_two_targets_on_one_port_where_there_is_room_for_both(a in revision(), b in revision()) {
         let mut model = converged(&a);
-        model.commit(mk(&b));
+        model.commit(mk_after(&mk(&a), &b));
         model.converge(150);
         let desired = model.desired.as_ref().unwrap();
         let placed = crate::placement(desired, &model.observe(), &model.context(), model.now);

@@ -9,3 +9,5 @@ mod losses;
 mod model;
 mod offline;
 mod stories;
+mod switchovers;
+mod voters;

@@ -17,12 +17,13 @@ use stead_schemas::observed::{
     Contact, RecordObserved, Served, ServedBy, ServerObserved, SiteObserved, SiteRecorded,
     Withdrawn,
 };
-use stead_schemas::plan::{SitePlan, Step};
+use stead_schemas::plan::{PlannedAssignment, SitePlan, Step};
 use stead_schemas::record::{Mark, RecordKey, RecordSet};
 use stead_schemas::role::{Role, SiteType};
 use stead_schemas::time::{DurationMs, DurationOrNever, WallMs};
 use stead_schemas::wire::{AgentReport, Health, InstanceReport, Phase, Program, StopRule};
 
+use super::voters::Voting;
 use crate::{Context, Permits, Policy, Suspension, plan_site, recorded_after, served_instances};
 
 /// The world of one site.
@@ -43,6 +44,7 @@ pub(super) struct Model {
     /// What the second DNS server serves, where it does not follow the first.
     pub(super) secondary_stuck: Option<BTreeMap<RecordKey, Served>>,
     generation: u64,
+    pub(super) voting: Voting,
 }
 
 /// A machine with its agent.
@@ -86,6 +88,7 @@ pub(super) fn mk_site(code: &str) -> SiteDesired {
         labels: BTreeMap::new(),
         servers: BTreeMap::new(),
         site_server: None,
+        database: None,
         groups: BTreeMap::new(),
         place: mk_place(1),
     }
@@ -144,6 +147,8 @@ impl SiteExt for SiteDesired {
             witnesses: Vec::new(),
             service: None,
             port: Role::SiteServer.rules().default_port,
+            settings: serde_json::Value::Null,
+            lease: None,
             place: mk_place(20),
         });
         self
@@ -209,6 +214,7 @@ impl Model {
             suspect: false,
             secondary_stuck: None,
             generation: 0,
+            voting: Voting::default(),
         };
         model.commit(desired);
         model
@@ -299,6 +305,8 @@ impl Model {
             recorded: Arc::new(self.recorded.clone()),
             suspended: self.suspended.clone(),
             permits: self.permits.clone(),
+            replaced: self.voting.replaced.clone(),
+            witness: self.voting.witness.clone(),
         }
     }
 
@@ -382,7 +390,7 @@ impl Model {
                 assignment.based_on, host.real.generation,
                 "compare and swap"
             );
-            host.assign(assignment.instances.clone(), generation.clone());
+            host.assign(assignment.clone(), generation.clone());
         }
         let mark = Mark {
             hierarchy: name("contoso"),
@@ -441,13 +449,13 @@ impl Model {
                 };
             }
         }
+        self.vote();
     }
 
     /// Whether a group has an instance that is well and that DNS hands out.
     pub(super) fn serves(&self, group: &str) -> bool {
         let group: GroupName = name(group);
-        let observed = self.observe();
-        let served = served_instances(self.desired.as_ref(), &observed, &self.context());
+        let served = served_instances(self.desired.as_ref(), &self.observe(), &self.context());
         served.keys().any(|(g, server)| {
             let instance = self.hosts[server].real.instances.get(&group);
             *g == group && instance.is_some_and(|i| i.health == Health::Healthy)
@@ -541,11 +549,8 @@ impl Host {
         }
     }
 
-    fn assign(
-        &mut self,
-        instances: BTreeMap<GroupName, Box<stead_schemas::wire::InstanceSpec>>,
-        generation: Generation,
-    ) {
+    fn assign(&mut self, assignment: PlannedAssignment, generation: Generation) {
+        let instances = assignment.instances;
         assert_eq!(
             self.contact,
             Contact::Heard,
@@ -572,6 +577,7 @@ impl Host {
             self.real.instances.insert(group.clone(), Box::new(report));
         }
         self.real.assigned = instances;
+        self.real.assigned_lease = assignment.lease;
         self.real.generation = Some(generation);
         self.report = None;
     }

@@ -139,6 +139,8 @@ fn context(desired: &HierarchyDesired) -> Context {
         recorded: Arc::new(SiteRecorded::default()),
         suspended: Vec::new(),
         permits: Permits::all(),
+        replaced: std::collections::BTreeSet::default(),
+        witness: BTreeMap::default(),
     }
 }
 

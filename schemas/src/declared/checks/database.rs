@@ -1,20 +1,22 @@
-//! The site database: where it is, who holds it. Checked now, acted on later.
+//! The site database: where it is, who holds it.
 
 use std::collections::BTreeMap;
 
+use super::super::leased::{DATABASE_GROUP, embedded_server};
 use super::super::problem::Findings;
 use super::super::typed::ReadSite;
-use super::super::types::{DatabaseSpec, Engine, MemberMode};
+use super::super::types::{DatabaseSpec, Engine, GroupSpec, MemberMode};
 use super::site_server::is_of_pair;
 use super::{Notices, Topology, has_server, no_such_server, pair};
-use crate::role::SiteType;
+use crate::names::GroupName;
+use crate::role::{Role, SiteType};
 
 pub(super) fn check(site: &ReadSite<'_>, findings: &mut Findings, notices: &mut Notices) {
     let Some(database) = &site.spec().database else {
         return;
     };
     match database.engine {
-        Engine::Embedded => check_embedded(site, database, findings, notices),
+        Engine::Embedded => check_embedded(site, findings, notices),
         Engine::Postgresql => check_postgresql(site, database, findings),
     }
     check_members(site, database, findings);
@@ -49,12 +51,7 @@ pub(super) fn check_libraries(topology: &Topology<'_>, findings: &mut Findings) 
 }
 
 /// H13: the embedded store is the only one that opens its file, on a server that isn't of the pair.
-fn check_embedded(
-    site: &ReadSite<'_>,
-    database: &DatabaseSpec,
-    findings: &mut Findings,
-    notices: &mut Notices,
-) {
+fn check_embedded(site: &ReadSite<'_>, findings: &mut Findings, notices: &mut Notices) {
     let spot = site.spot(&["database", "engine"]);
     let message = "the embedded database is for labs and tests";
     let notice = site.warning("embedded-database", spot, message).tag("H13");
@@ -65,13 +62,9 @@ fn check_embedded(
             findings.add(site.error("database", site.key_spot(&["database", key]), message));
         }
     }
-    let witness = || {
-        let site_server = site.spec().site_server.as_ref()?;
-        let mut witnesses = site_server.witnesses.iter().flatten();
-        witnesses.find(|name| site.spec().servers.contains_key(*name))
-    };
+    check_name(site, findings);
     let path = ["database", "server"];
-    match database.server.as_ref().or_else(witness) {
+    match embedded_server(site.spec()) {
         Some(server) if is_of_pair(site, server) => {
             let message = format!(
                 "`{server}` is the active or a passive site server: the store has to be on a third"
@@ -87,6 +80,20 @@ fn check_embedded(
             findings.add(finding.tag("H13"));
         }
         Some(_) | None => {}
+    }
+}
+
+/// It is planned as a group of its own, under this name.
+fn check_name(site: &ReadSite<'_>, findings: &mut Findings) {
+    let mut groups = site.spec().roles.iter();
+    let taken = |(name, group): (&GroupName, &GroupSpec)| {
+        name.as_str() == DATABASE_GROUP && group.role.is_some_and(|role| role != Role::Database)
+    };
+    if groups.any(taken) {
+        let spot = site.key_spot(&["roles", DATABASE_GROUP]);
+        let message =
+            "`database` is the group of the embedded database: give this one another name";
+        findings.add(site.error("database", spot, message));
     }
 }
 

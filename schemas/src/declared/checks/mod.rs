@@ -75,7 +75,7 @@ pub(super) fn run(topology: &Topology<'_>, findings: &mut Findings) {
         roles::check(site, findings, &mut notices);
         placement::check(site, findings, &mut notices);
         service::check(site, findings, &mut notices);
-        later::check_site(site, &mut notices);
+        later::check_site(topology, site, &mut notices);
     }
     notices.tell(findings);
 }

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::leased::database;
 use super::super::problem::Findings;
 use super::super::resolve::{program_of, role_of};
 use super::super::tree::Spot;
 use super::super::typed::ReadSite;
 use super::super::types::GroupSpec;
 use super::{Notices, candidates, has_server, no_such_server};
+use crate::desired::DatabaseDesired;
 use crate::names::{GroupName, ServerName, ZonePath};
 use crate::time::DurationOrNever;
 use crate::wire::{AGENT_PORT, Program};
@@ -126,6 +128,7 @@ fn by_count(
 /// groups may be the same systemd unit.
 fn check_ports(site: &ReadSite<'_>, findings: &mut Findings) {
     let mut taken: BTreeMap<(&ServerName, u16), (&GroupName, Option<Program>)> = BTreeMap::new();
+    let store = database(site);
     for (name, group) in &site.spec().roles {
         let Some(role) = role_of(name, group) else {
             continue;
@@ -139,6 +142,16 @@ fn check_ports(site: &ReadSite<'_>, findings: &mut Findings) {
             if agent.is_some_and(|agent| agent.unwrap_or(AGENT_PORT) == port) {
                 let message = format!("port {port} of `{server}` is its site agent's");
                 findings.add(site.error("port", port_spot(site, name), message));
+            }
+            if let Some(DatabaseDesired::Embedded {
+                server: at,
+                port: its,
+            }) = &store
+                && (at, *its) == (server, port)
+            {
+                let message = format!("port {port} of `{server}` is used by the database already");
+                let finding = site.error("port", port_spot(site, name), message);
+                findings.add(finding.hint("give one of the two another `port`"));
             }
             let program = Some(service.program.clone());
             let Some((first, other)) = taken.insert((server, port), (name, program.clone())) else {

@@ -48,7 +48,7 @@ fn check_site_server(site: &ReadSite<'_>, findings: &mut Findings, notices: &mut
         let path = ["siteServer", "service"];
         check_service(site, service, Role::SiteServer, &path, findings);
     }
-    let runs = service.is_some_and(|s| service_desired(s, Role::SiteServer).is_some());
+    let runs = service.is_none_or(|s| service_desired(s, Role::SiteServer).is_some());
     if !runs && active_of(site).is_some() && site.damage.intact(&["siteServer"]) {
         no_program(site, Role::SiteServer, &["siteServer"], notices);
     }

@@ -11,6 +11,7 @@ fn check_text(yaml: &str) -> Checked {
 }
 mod hostile;
 mod large;
+mod leased;
 mod meaning;
 mod meaning_roles;
 mod properties;

@@ -1,4 +1,4 @@
-//! `database`, `contentLibrary` and `backup` of a site: checked, not yet acted on.
+//! `database`, `contentLibrary` and `backup` of a site. Backups are checked, not yet acted on.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Management;
+use crate::desired::DatabaseTls;
 use crate::names::{SecretName, ServerName};
 use crate::time::DurationMs;
 
@@ -15,13 +16,13 @@ use crate::time::DurationMs;
 pub struct DatabaseSpec {
     /// What it is.
     pub engine: Engine,
-    /// The database's name.
+    /// The database's name; default `cm_` and the site code, `cm_p01`.
     #[serde(default)]
     pub name: Option<String>,
     /// Where it is reached: a name or an address.
     #[serde(default)]
     pub host: Option<String>,
-    /// Its port; default 5432.
+    /// Its port; default 5432, for `embedded` 7450.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
@@ -39,13 +40,13 @@ pub struct DatabaseSpec {
     /// Whether another member takes over by itself.
     #[serde(default)]
     pub failover: Option<Mode>,
-    /// The user.
+    /// The user; default `cm`.
     #[serde(default)]
     pub user: Option<String>,
     /// The password, by name.
     #[serde(default)]
     pub password: Option<SecretRef>,
-    /// How the connection is protected.
+    /// How the connection is protected; default `verify-full`.
     #[serde(default)]
     pub tls: Option<DatabaseTls>,
     /// How its log is shipped.
@@ -115,20 +116,6 @@ pub enum Mode {
     Automatic,
     /// When a person asks for it.
     Manual,
-}
-
-/// How a database connection is protected, in PostgreSQL's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum DatabaseTls {
-    /// Not at all.
-    Disable,
-    /// Encrypted, the server not proven.
-    Require,
-    /// The certificate's chain is proven.
-    VerifyCa,
-    /// Chain and name are proven.
-    VerifyFull,
 }
 
 /// How the database's log is shipped.

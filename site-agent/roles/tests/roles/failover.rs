@@ -4,7 +4,7 @@
 use serde_json::Value;
 use site_roles::settings::{PostgresSettings, StoreSettings};
 use site_roles::store::{Store, Token};
-use stead_schemas::declared::types::DatabaseTls;
+use stead_schemas::desired::DatabaseTls;
 
 use crate::cluster::{self, NAME, USER, until};
 use crate::stage::{Road, Server, ask, settings};

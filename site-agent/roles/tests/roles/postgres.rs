@@ -5,7 +5,7 @@ use std::time::Duration;
 use site_roles::settings::{Password, PostgresSettings};
 use site_roles::store::postgres::{Postgres, Session};
 use site_roles::store::{Entry, StoreError, Token};
-use stead_schemas::declared::types::DatabaseTls;
+use stead_schemas::desired::DatabaseTls;
 use tokio::task::JoinSet;
 
 use crate::cluster::{NAME, Server, USER, until};

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
-use stead_schemas::declared::types::DatabaseTls;
+use stead_schemas::desired::DatabaseTls;
 
 use crate::settings::PostgresSettings;
 use crate::store::StoreError;
