@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{IdentityKind, ServerName};
+use crate::alias::AliasJob;
+use crate::names::{IdentityKind, SecretName, ServerName};
 use crate::time::{DurationMs, WallMs};
 
 /// The lease of a site, as each of its voters is told.
@@ -34,6 +35,17 @@ pub struct LeaseSpec {
     pub failovers_per_hour: Option<u32>,
     /// Its lengths.
     pub timing: LeaseTiming,
+    /// How the one that is told publishes the site's alias once it holds (H22); none: it never
+    /// holds, or nothing is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<Box<AliasJob>>,
+}
+
+impl LeaseSpec {
+    /// The secrets it names (H30).
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        self.alias.iter().flat_map(|job| job.secrets())
+    }
 }
 
 /// The active that git declares, and the memory of the site that this was said about (H21): a voter

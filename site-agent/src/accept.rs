@@ -4,7 +4,7 @@
 //! which assignment, and only then whether it can be carried out. Nothing is changed here.
 
 use stead_schemas::generation::Epoch;
-use stead_schemas::names::{GroupName, ObjectName, ServerName, SiteCode};
+use stead_schemas::names::{GroupName, ObjectName, SecretName, ServerName, SiteCode};
 use stead_schemas::wire::{AssignRequest, InstanceSpec, Program, Refusal};
 
 use crate::ledger::Ledger;
@@ -137,12 +137,17 @@ fn check(request: &AssignRequest) -> Result<(), String> {
         secrets::check(name, material)?;
         if !instances
             .values()
-            .any(|spec| spec.secrets().any(|n| n == name))
+            .flat_map(|spec| spec.secrets())
+            .chain(of_lease(request))
+            .any(|n| n == name)
         {
             return Err(format!(
-                "secret {name} is sent and not named by any instance"
+                "secret {name} is sent and not named by any instance or lease"
             ));
         }
+    }
+    if let Some(name) = of_lease(request).find(|name| !request.secrets.contains_key(*name)) {
+        return Err(format!("the lease: secret {name} is named and not sent"));
     }
     for (group, spec) in instances {
         check_instance(group, spec)?;
@@ -153,6 +158,11 @@ fn check(request: &AssignRequest) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn of_lease(request: &AssignRequest) -> impl Iterator<Item = &SecretName> {
+    let lease = request.assignment.lease.iter();
+    lease.flat_map(|lease| lease.secrets())
 }
 
 fn check_instance(group: &GroupName, spec: &InstanceSpec) -> Result<(), String> {

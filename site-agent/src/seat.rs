@@ -5,6 +5,7 @@
 //! guard. A term is released only where no work of it is proven to be left (R12), and what an earlier
 //! agent left is ended before the first vote (R13). Who may be active is decided in `site-lease`.
 
+mod alias;
 mod attend;
 mod handover;
 mod progress;

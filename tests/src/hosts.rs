@@ -143,7 +143,7 @@ impl Hosts {
 
     /// Takes every cut at this host back.
     pub fn join(&self, name: &str) {
-        let args = ["nft", "destroy", "table", "inet", "cut"];
+        let args = ["nft", "flush", "ruleset"];
         within(&self.namespace(name), &args);
     }
 }

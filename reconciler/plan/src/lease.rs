@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use stead_schemas::alias::AliasJob;
 use stead_schemas::desired::{SiteDesired, SiteServerDesired};
 use stead_schemas::lease::{
     DeclaredActive, LeasePart, LeaseReport, LeaseSpec, MemoryReport, VoterSpec, VotersReport,
@@ -228,7 +229,18 @@ pub(crate) fn spec_for(
         voter.incarnation = incarnation(world, name, voter.kind);
     }
     spec.founders = founders(world, server, &spec, founding);
+    spec.alias = alias(world, server, &spec);
     Some(spec)
+}
+
+/// How a server that may hold publishes the site's alias (H22).
+fn alias(world: &World<'_>, server: &Server<'_>, spec: &LeaseSpec) -> Option<Box<AliasJob>> {
+    spec.voters.get(server.name)?.rank?;
+    let dns = world.context.dns.as_deref()?;
+    let address = server.declared?.address;
+    let job = AliasJob::new(dns, &world.context.hierarchy, world.code, address);
+    // A secret's name that leaves no room for the site's code is an error of `check`.
+    job.ok().map(Box::new)
 }
 
 fn leased(site_server: &SiteServerDesired) -> Option<LeaseSpec> {
@@ -244,6 +256,7 @@ fn leased(site_server: &SiteServerDesired) -> Option<LeaseSpec> {
         failback_after: lease.failback_after,
         failovers_per_hour: lease.failovers_per_hour,
         timing: lease.timing,
+        alias: None,
     })
 }
 
@@ -391,6 +404,7 @@ pub(crate) fn is_told(server: &Server<'_>, want: Option<&LeaseSpec>) -> bool {
         failback_after,
         failovers_per_hour,
         timing,
+        alias,
     } = told;
     let report = report_of(server);
     let founded = report.is_some_and(|report| report.voters.is_some());
@@ -407,4 +421,5 @@ pub(crate) fn is_told(server: &Server<'_>, want: Option<&LeaseSpec>) -> bool {
         && *failback_after == want.failback_after
         && *failovers_per_hour == want.failovers_per_hour
         && *timing == want.timing
+        && *alias == want.alias
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use stead_plan::{Context, Permits, Policy, lint, plan_site, recorded_after, summarise};
 use stead_schemas::api::WriterState;
 use stead_schemas::generation::Generation;
+use stead_schemas::lease::LeaseSpec;
 use stead_schemas::names::{GroupName, InstanceName, SecretName, ServerName, SiteCode};
 use stead_schemas::observed::Contact;
 use stead_schemas::plan::{
@@ -171,18 +172,22 @@ pub(crate) fn hold_without_secrets(
     let site = &plan.site;
     let mut missing = Vec::new();
     plan.assignments.retain(|server, planned| {
-        let lacks: Vec<Hold> = planned
-            .instances
-            .iter()
-            .flat_map(|(group, spec)| spec.secrets().map(move |name| (group, name)))
+        let of_instances = planned.instances.iter().flat_map(|(group, spec)| {
+            let instance = InstanceName {
+                site: site.clone(),
+                group: group.clone(),
+                server: server.clone(),
+            };
+            spec.secrets().map(move |name| (instance.to_string(), name))
+        });
+        // The key of the alias.
+        let of_lease = planned.lease.iter().flat_map(|lease| lease.secrets());
+        let of_lease = of_lease.map(|name| (format!("{site}/{server}"), name));
+        let lacks: Vec<Hold> = of_instances
+            .chain(of_lease)
             .filter(|(_, name)| !has_secret(site, name))
-            .map(|(group, name)| Hold {
-                about: InstanceName {
-                    site: site.clone(),
-                    group: group.clone(),
-                    server: server.clone(),
-                }
-                .to_string(),
+            .map(|(about, name)| Hold {
+                about,
                 reason: HoldReason::SecretMissing {
                     secret: name.clone(),
                 },
@@ -213,7 +218,11 @@ pub(super) fn orders(core: &Core, site: &SiteCode, world: &mut SiteWorld, now: W
     for (server, planned) in &plan.assignments {
         let free = !world.sending.contains_key(server);
         if free && world.retries.may(&Target::Agent(server.clone()), now) {
-            let secrets = secrets_of(core, site, &specs_of(&planned.instances));
+            let secrets = secrets_of(
+                core,
+                site,
+                &names_of(&planned.instances, planned.lease.as_deref()),
+            );
             let Some(generation) = core.authority.next() else {
                 return orders;
             };
@@ -277,13 +286,13 @@ fn refresh_secrets(
         let (Contact::Heard, Some(report), true) = (server.contact, &server.report, idle) else {
             continue;
         };
-        let specs = specs_of(&report.assigned);
-        let secrets = secrets_of(core, site, &specs);
+        let names = names_of(&report.assigned, report.assigned_lease.as_deref());
+        let secrets = secrets_of(core, site, &names);
         let old = |(name, material): (&SecretName, &SecretMaterial)| {
             report.secrets.get(name) != Some(&material.version)
         };
         // One that is missing here must not be taken away there.
-        let complete = names_of(&specs).len() == secrets.len();
+        let complete = names.len() == secrets.len();
         if complete && secrets.iter().any(old) {
             let planned = PlannedAssignment {
                 based_on: report.generation.clone(),
@@ -309,22 +318,27 @@ fn refresh_secrets(
     }
 }
 
-fn specs_of(instances: &BTreeMap<GroupName, Box<InstanceSpec>>) -> Vec<&InstanceSpec> {
-    instances.values().map(|spec| &**spec).collect()
-}
-
-fn names_of<'a>(specs: &[&'a InstanceSpec]) -> BTreeSet<&'a SecretName> {
-    specs.iter().flat_map(|spec| spec.secrets()).collect()
+/// The secrets that an assignment names.
+fn names_of<'a>(
+    instances: &'a BTreeMap<GroupName, Box<InstanceSpec>>,
+    lease: Option<&'a LeaseSpec>,
+) -> BTreeSet<&'a SecretName> {
+    let of_instances = instances.values().flat_map(|spec| spec.secrets());
+    let of_lease = lease.into_iter().flat_map(LeaseSpec::secrets);
+    of_instances.chain(of_lease).collect()
 }
 
 fn secrets_of(
     core: &Core,
     site: &SiteCode,
-    specs: &[&InstanceSpec],
+    names: &BTreeSet<&SecretName>,
 ) -> BTreeMap<SecretName, SecretMaterial> {
-    names_of(specs)
-        .into_iter()
-        .filter_map(|name| Some((name.clone(), core.secrets.lookup(Some(site), name)?)))
+    names
+        .iter()
+        .filter_map(|name| {
+            let material = core.secrets.lookup(Some(site), name)?;
+            Some(((*name).clone(), material))
+        })
         .collect()
 }
 

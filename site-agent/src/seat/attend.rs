@@ -10,12 +10,14 @@ use site_lease::{Input, Mono, Ms, Term};
 use site_roles::control::{Order, Stop, Work};
 use site_voting::clock::{boot_now, sleep_until, wall_now};
 use site_voting::{Event, Owner, Snapshot, Voting, report};
+use stead_schemas::alias::AliasJob;
 use stead_schemas::lease::{LeasePart, LeaseReport, LeaseSpec, MemoryReport};
 use stead_schemas::names::ServerName;
 use stead_schemas::time::WallMs;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::alias::Alias;
 use super::handover::Patience;
 use super::progress::Probe;
 use super::sickness::{Seen, Signs};
@@ -43,6 +45,7 @@ pub(super) struct Held {
     /// The sequence number known when the term began, and when it first moved.
     sequence: Option<u64>,
     first_write_at: Option<WallMs>,
+    alias: Option<Alias>,
 }
 
 /// Work that has to end.
@@ -169,11 +172,15 @@ impl Attendance {
                 _ = self.workload.said().changed() => self.on_said().await,
                 proof = self.probe.proof() => self.on_proof(proof).await,
                 _ = self.snapshot.changed() => {}
+                () = published(&mut self.held) => self.on_published().await,
                 changed = specs.changed() => {
                     if changed.is_err() {
                         return "it was given up".to_owned();
                     }
-                    self.spec = Arc::clone(&specs.borrow_and_update());
+                    let before = std::mem::replace(&mut self.spec, Arc::clone(&specs.borrow_and_update()));
+                    if before.alias != self.spec.alias {
+                        self.publish_anew();
+                    }
                     self.voting.tell(Arc::clone(&self.spec)).await;
                 }
                 Some(question) = questions.recv() => self.on_question(question).await,
@@ -235,6 +242,7 @@ impl Attendance {
                 patience: Patience::default(),
                 sequence,
                 first_write_at: None,
+                alias: self.publish(term),
             });
             self.progress_at = boot_now();
         } else if let Some(held) = &mut self.held {
@@ -250,6 +258,27 @@ impl Attendance {
             proved: proved.0,
             until: until.0,
         }));
+    }
+
+    fn publish(&self, term: Term) -> Option<Alias> {
+        let job = AliasJob::clone(self.spec.alias.as_deref()?);
+        let context = Arc::clone(&self.around.context);
+        Some(Alias::publish(context, job, term))
+    }
+
+    fn publish_anew(&mut self) {
+        let alias = self.held.as_ref().and_then(|held| self.publish(held.term));
+        if let Some(held) = &mut self.held {
+            held.alias = alias;
+        }
+    }
+
+    /// The alias is served, or a newer term has published it (H5).
+    async fn on_published(&mut self) {
+        let alias = self.held.as_ref().and_then(|held| held.alias.as_ref());
+        if let Some(by) = alias.and_then(|alias| alias.published().outranked) {
+            self.voting.input(Input::Outranked(by)).await;
+        }
     }
 
     async fn arm(&mut self, term: Term, at: Mono) -> Result<(), String> {
@@ -474,6 +503,7 @@ impl Attendance {
             && takeover.term == held.term.0
         {
             takeover.first_write_at = held.first_write_at;
+            takeover.published_at = held.alias.as_ref().and_then(|alias| alias.published().at);
         }
         let lease = Box::new(lease);
         self.around.context.board.change(|report| {
@@ -481,6 +511,14 @@ impl Attendance {
                 report.lease = Some(lease);
             }
         });
+    }
+}
+
+/// Until there is news of the alias of the term held.
+async fn published(held: &mut Option<Held>) {
+    match held.as_mut().and_then(|held| held.alias.as_mut()) {
+        Some(alias) => alias.changed().await,
+        None => std::future::pending().await,
     }
 }
 

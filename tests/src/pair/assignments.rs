@@ -42,6 +42,7 @@ pub(super) fn lease(hosts: &Hosts) -> LeaseSpec {
         failback_after: None,
         failovers_per_hour: None,
         timing: LeaseTiming::default(),
+        alias: None,
     }
 }
 

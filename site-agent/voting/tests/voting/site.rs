@@ -77,6 +77,7 @@ impl Site {
             failback_after: None,
             failovers_per_hour: None,
             timing: timing(),
+            alias: None,
         };
         let mut site = Self {
             ca,
