@@ -342,7 +342,7 @@ impl Guard {
         if self.fence.as_ref().is_some_and(|one| one.term == term) {
             return Err(format!("term {term} is being killed"));
         }
-        if self.charge.end(term) {
+        if self.charge.end(term)? {
             self.alarm.clear();
             self.courier.hold(&[]);
         }

@@ -74,17 +74,18 @@ impl Charge {
         Ok(until)
     }
 
-    /// Notes that a term is over; true when nothing is armed any more.
-    pub(super) fn end(&mut self, term: u64) -> bool {
-        self.over = self.over.max(term);
-        if self
-            .allowed
-            .as_ref()
-            .is_some_and(|one| one.term <= self.over)
-        {
-            self.allowed = None;
+    /// Notes that a term is over; true when nothing is armed any more. The end of a later term than
+    /// the one that is armed proves nothing about that one.
+    pub(super) fn end(&mut self, term: u64) -> Result<bool, String> {
+        match &self.allowed {
+            Some(one) if one.term < term => {
+                return Err(format!("term {} has not ended yet", one.term));
+            }
+            Some(one) if one.term == term => self.allowed = None,
+            Some(_) | None => {}
         }
-        self.allowed.is_none()
+        self.over = self.over.max(term);
+        Ok(self.allowed.is_none())
     }
 
     /// Takes what is armed in order to kill it; its term is over.
@@ -123,7 +124,7 @@ mod tests {
     fn h1_a_term_that_is_over_is_never_allowed_again() {
         let mut charge = Charge::default();
         charge.allow(0, allow(7, 100)).unwrap();
-        assert!(charge.end(7));
+        assert_eq!(charge.end(7), Ok(true));
         assert!(charge.allow(1, allow(7, 200)).is_err());
         assert!(charge.allow(1, allow(6, 200)).is_err());
         charge.allow(1, allow(8, 200)).unwrap();
@@ -138,9 +139,11 @@ mod tests {
         charge.allow(0, allow(7, 100)).unwrap();
         assert!(charge.allow(1, allow(8, 200)).is_err());
         assert!(charge.allow(1, allow(6, 200)).is_err());
-        assert!(!charge.end(6), "7 is still armed");
+        assert_eq!(charge.end(6), Ok(false), "7 is still armed");
+        assert!(charge.end(8).is_err(), "8 was never allowed, 7 may work");
         assert!(charge.due(100));
-        assert!(charge.end(7) && charge.allow(1, allow(8, 200)).is_ok());
+        assert_eq!(charge.end(7), Ok(true));
+        assert!(charge.allow(1, allow(8, 200)).is_ok());
     }
 
     #[test]

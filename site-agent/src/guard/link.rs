@@ -83,7 +83,8 @@ pub struct GuardLink {
 
 impl GuardLink {
     /// The guard of this state folder, started with the agent's settings if there is none. A hung
-    /// one is killed, and replaced by one that kills first.
+    /// one is killed, and replaced by one that kills first. A start kills the site server: this is only
+    /// for servers whose site server needs a lease, and before it is started.
     ///
     /// # Errors
     /// [`GuardError`].
@@ -180,7 +181,8 @@ impl GuardLink {
     }
 
     /// Arms a deadline, in milliseconds of [`super::timer::boot_ms`]. When this returns `Ok`, the
-    /// guard kills at that time or later (deadlines only rise), and not before the agent's death.
+    /// guard kills at that time, or later where a later one of that term is armed already; sooner only
+    /// if the agent dies, or the guard is told to end.
     ///
     /// # Errors
     /// [`GuardError`]; then nothing may rest on the new deadline.

@@ -206,6 +206,22 @@ async fn h10_work_that_can_t_be_killed_is_never_released() {
 }
 
 #[tokio::test]
+async fn h1_an_agent_that_can_t_be_killed_is_never_released_for() {
+    let mut lab = GuardLab::new().await;
+    let work = lab.sleeper().await;
+    let mut agent = lab.agent().await;
+    agent.must(&lab.allow(7, 1_000)).await;
+    let ice = Ice::around(agent.pid());
+    until_dead(work).await;
+    lab.until_logged("fence incomplete").await;
+    assert!(lives(agent.pid()) && !lab.cgroup().populated());
+    assert_eq!(lab.scene.releases(), [], "R12: it may wake and go on");
+    ice.thaw();
+    agent.dead().await;
+    lab.never_released().await;
+}
+
+#[tokio::test]
 async fn h1_a_guard_that_starts_kills_first_and_knows_no_term() {
     let mut lab = GuardLab::new().await;
     let work = lab.sleeper().await;
