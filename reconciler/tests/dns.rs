@@ -8,6 +8,8 @@
     reason = "a test that cannot go on panics; clippy knows that only of #[test] functions themselves"
 )]
 
+#[path = "dns/alias.rs"]
+mod alias;
 #[path = "dns/contract.rs"]
 mod contract;
 #[path = "dns/crash.rs"]

@@ -178,7 +178,8 @@ pub struct SiteServerDesired {
 }
 
 impl SiteServerDesired {
-    /// Whether the active is found by a lease.
+    /// Whether a lease says who is active. The holder's agent then writes the site's alias, and
+    /// nobody else does (H22).
     #[must_use]
     pub const fn has_lease(&self) -> bool {
         self.lease.is_some()

@@ -6,6 +6,7 @@
 //! draws no random number. It does not know how a plan is made (`stead-plan`) or carried out
 //! (`stead`).
 
+pub mod alias;
 pub mod api;
 pub mod declared;
 pub mod desired;

@@ -1,7 +1,7 @@
 //! DNS records that Stead owns: keys, sets, and the ownership mark of H22.
 //!
 //! Names here are lower case and without the last dot. The file knows what a record is, not how
-//! one gets to a server (`stead::dns`) nor which are wanted (`stead-plan`).
+//! one gets to a server (`stead_dns`) nor which are wanted (`stead-plan`).
 
 use std::collections::BTreeSet;
 use std::fmt;

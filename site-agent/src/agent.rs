@@ -21,6 +21,7 @@ use crate::chain;
 use crate::clock::wall_now;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
+use crate::seat::Seat;
 use crate::supervisor::Supervisor;
 
 /// How long another agent has to answer (H8).
@@ -39,6 +40,8 @@ pub struct Agent {
     pub tls: Arc<ClientTls>,
     /// The reconcilers it takes commands from; empty: any of the hierarchy.
     pub reconcilers: Vec<ServerName>,
+    /// Its seat in the site's lease.
+    pub seat: Seat,
     /// Its instances.
     pub supervisor: Supervisor,
     /// Locked while a command is carried out: commands come one after the other.
@@ -116,6 +119,7 @@ impl Agent {
                 "assigned"
             );
             self.supervisor.apply(assignment, &ledger.secrets);
+            self.seat.apply(assignment);
         }
         secrets.retain(&ledger.secrets);
         Ok(self.board.report())

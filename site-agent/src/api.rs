@@ -4,6 +4,7 @@
 //! Who calls is known from the certificate. Reading is for reconcilers and operators, commanding for
 //! reconcilers, being reached for every certificate of the hierarchy.
 
+mod lease;
 mod logs;
 mod watch;
 
@@ -18,6 +19,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post, put};
 use serde::de::DeserializeOwned;
+use site_voting::PATH;
 use stead_schemas::names::IdentityKind;
 use stead_schemas::wire::{AssignRequest, ClaimRequest, ReachRequest, Refusal};
 use stead_wire::serve::Caller;
@@ -57,10 +59,12 @@ impl Api {
             .route("/v1/assignment", put(assign))
             .route("/v1/claim", post(claim))
             .route("/v1/reach", post(reach))
+            .route("/v1/handover", post(lease::hand_over))
             .layer(middleware::from_fn_with_state(self.clone(), commanders));
         let reads = self.reads().layer(middleware::from_fn(readers));
         Router::new()
             .route("/v1/alive", get(alive))
+            .route(PATH, post(lease::letter))
             .merge(commands)
             .merge(reads)
             .with_state(self.clone())

@@ -1,5 +1,6 @@
 //! The commands of `site-agent`, one file each. stdout carries data, stderr everything else.
 
+pub mod guard;
 pub mod keep;
 mod local;
 mod purge;
@@ -28,6 +29,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Kill the site server when its time is over: started by `run`, or by a unit of its own
+    #[command(hide = true)]
+    Guard(guard::GuardArgs),
     /// Keep one instance: started by `run`, not by people
     #[command(hide = true)]
     Keep {
@@ -86,6 +90,7 @@ pub enum Format {
 pub fn main() -> ExitCode {
     crate::init_crypto();
     let done = match Cli::parse().command {
+        Command::Guard(args) => guard::run(&args),
         Command::Keep { folder } => return keep::run(&folder),
         Command::Purge(args) => purge::run(&args),
         Command::Reload(place) => reload::run(&place),

@@ -1,7 +1,8 @@
 //! The agent's state folder: what is where, and the lock that keeps a second agent out.
 //!
 //! ```text
-//! agent.lock  agent.sock  ledger.json
+//! agent.lock  agent.sock  guard.lock  guard.sock  guard.log  ledger.json
+//! control.sock  votes.json  progress
 //! secrets/NAME/VERSION    archives/SHA256/    instances/GROUP/    data/GROUP/
 //! ```
 

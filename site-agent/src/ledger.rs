@@ -16,8 +16,8 @@ use stead_schemas::time::WallMs;
 use stead_schemas::wire::Assignment;
 use thiserror::Error;
 
-use crate::durable;
 use crate::secrets::Versions;
+use site_voting::durable;
 
 /// The file's name in the state folder.
 pub const FILE: &str = "ledger.json";

@@ -2,7 +2,7 @@
 //!
 //! It is given an assignment and converges by itself ([`supervisor`]); every instance runs under a
 //! keeper ([`keeper`]) that outlives it; what must survive a crash is in the [`ledger`]; reconcilers
-//! talk to it over mutual TLS ([`api`]). It decides nothing about the site: what should run is the
+//! talk to it over mutual TLS ([`api`]). A [`guard`] beside it kills what it no longer can. It decides nothing about the site: what should run is the
 //! reconciler's plan.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -14,12 +14,13 @@ pub mod board;
 pub mod clock;
 pub mod commands;
 pub mod config;
-pub mod durable;
+pub mod guard;
 pub mod keeper;
 pub mod layout;
 pub mod ledger;
 pub mod net;
 pub mod processes;
+pub mod seat;
 pub mod secrets;
 pub mod service;
 pub mod supervisor;

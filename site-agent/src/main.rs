@@ -1,15 +1,17 @@
-//! The binary `site-agent`: picks the command. A keeper goes its own way before anything large is
-//! set up, so that it stays small (H18).
+//! The binary `site-agent`: picks the command. Keepers and the guard go their own ways before
+//! anything large is set up, so that they stay small (H18, H24).
 
 use std::process::ExitCode;
 
+use site_agent::commands::{guard, keep};
+
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == "keep")
-        && let Some(folder) = args.next()
-        && args.next().is_none()
-    {
-        return site_agent::commands::keep::run(folder.as_ref());
+    let args: Vec<_> = std::env::args_os().skip(1).take(4).collect();
+    match args.as_slice() {
+        [command, folder] if command == "keep" => keep::run(folder.as_ref()),
+        [command, flag, told] if command == "guard" && flag == guard::TOLD => {
+            guard::run_told(&told.to_string_lossy())
+        }
+        _ => site_agent::commands::main(),
     }
-    site_agent::commands::main()
 }

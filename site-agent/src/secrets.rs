@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use stead_schemas::names::SecretName;
 use stead_schemas::wire::SecretMaterial;
 
-use crate::durable;
+use site_voting::durable;
 
 /// The content version of each secret held.
 pub type Versions = BTreeMap<SecretName, String>;

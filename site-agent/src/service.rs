@@ -29,6 +29,7 @@ use crate::board::Board;
 use crate::layout::{Layout, SOCKET};
 use crate::ledger::{Ledger, Owner, machine_id};
 use crate::processes::{self, cgroup};
+use crate::seat::{Seat, Surroundings};
 use crate::supervisor::{Context, Supervisor};
 use crate::{chain, config};
 
@@ -77,12 +78,17 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
         board: board.clone(),
         client: crate::net::probe_client(),
     };
-    let supervisor = Supervisor::start(
-        Arc::new(context),
-        ledger.assignment.as_ref(),
-        &ledger.secrets,
-    )
-    .await;
+    let context = Arc::new(context);
+    let seat = Seat::new(Surroundings {
+        context: Arc::clone(&context),
+        tls: Arc::clone(&client_tls),
+        hierarchy: config.spec.hierarchy.clone(),
+        config: file.to_owned(),
+    });
+    if let Some(assignment) = &ledger.assignment {
+        seat.apply(assignment);
+    }
+    let supervisor = Supervisor::start(context, ledger.assignment.as_ref(), &ledger.secrets).await;
     layout.secrets().retain(&ledger.secrets);
     supervisor.settled(SETTLE).await;
     let agent = Arc::new(Agent {
@@ -95,6 +101,7 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
         layout,
         tls: Arc::clone(&client_tls),
         reconcilers: config.spec.reconcilers.clone(),
+        seat,
         supervisor,
         ledger: Mutex::new(ledger),
     });
@@ -118,6 +125,7 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     let renewal = tokio::spawn(renew(config.spec.tls.clone(), server_tls, client_tls));
     let end = attend_signals(signals, file, &exe, &agent, &reload).await;
     renewal.abort();
+    agent.seat.leave().await;
     stop.send_replace(true);
     if end == End::Stop {
         tracing::info!("stopping every instance");
@@ -146,7 +154,7 @@ pub fn bare_context(layout: Layout, ledger: &Ledger) -> io::Result<Context> {
 }
 
 /// The program that runs, as a path that can be started again; also after it was replaced.
-fn own_program() -> io::Result<PathBuf> {
+pub(crate) fn own_program() -> io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     let text = path.to_string_lossy();
     Ok(text
@@ -171,7 +179,9 @@ fn check_identity(config: &AgentConfig, material: &Material) -> Result<(), Strin
     ))
 }
 
-fn cgroups(config: &AgentConfig, layout: &Layout) -> Option<PathBuf> {
+/// The folder of the agent's cgroups; none: instances run without.
+#[must_use]
+pub fn cgroups(config: &AgentConfig, layout: &Layout) -> Option<PathBuf> {
     match config.spec.cgroup {
         CgroupUse::Off => None,
         CgroupUse::Auto => {
@@ -324,7 +334,10 @@ async fn renew(files: TlsFiles, server: Arc<ServerTls>, client: Arc<ClientTls>) 
     }
 }
 
-fn changed_at(files: &TlsFiles) -> [Option<SystemTime>; 3] {
+/// When the certificate files were last written.
+pub(crate) type Changed = [Option<SystemTime>; 3];
+
+pub(crate) fn changed_at(files: &TlsFiles) -> Changed {
     [&files.ca, &files.cert, &files.key].map(|path| {
         fs::metadata(path)
             .and_then(|metadata| metadata.modified())

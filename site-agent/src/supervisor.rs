@@ -59,11 +59,17 @@ impl Context {
         format!("{group}@{}", self.server)
     }
 
-    fn cgroup(&self, group: &GroupName) -> Option<PathBuf> {
+    /// Its control line, for the site server (STEAD_CONTROL).
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.layout.root().join("control.sock")
+    }
+
+    pub(crate) fn cgroup(&self, group: &GroupName) -> Option<PathBuf> {
         Some(self.cgroups.as_ref()?.join(group.as_str()))
     }
 
-    fn mark(&self, group: &GroupName) -> procfs::Mark {
+    pub(crate) fn mark(&self, group: &GroupName) -> procfs::Mark {
         procfs::Mark {
             state: self.layout.root().to_owned(),
             instance: self.instance(group),

@@ -5,8 +5,10 @@
 pub mod bench;
 pub mod cut;
 pub mod harness;
+pub mod hosts;
 pub mod large;
 pub mod lsp;
+pub mod pair;
 pub mod processes;
 pub mod remote;
 pub mod sampler;

@@ -14,20 +14,39 @@ const EFFECTS: [&str; 9] = [
     "tokio", "reqwest", "git2", "rusqlite", "rustls", "axum", "notify", "jiff", "rand",
 ];
 /// Who may depend on whom, in the workspace.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("stead-schemas", &[]),
     ("stead-plan", &["stead-schemas"]),
     ("stead-wire", &["stead-schemas"]),
-    ("stead", &["stead-schemas", "stead-plan", "stead-wire"]),
+    ("stead-dns", &["stead-schemas"]),
+    (
+        "stead",
+        &["stead-schemas", "stead-plan", "stead-wire", "stead-dns"],
+    ),
     ("site-lease", &[]),
     ("site-roles", &["stead-schemas"]),
-    ("site-agent", &["stead-schemas", "stead-wire", "site-roles"]),
+    (
+        "site-voting",
+        &["stead-schemas", "stead-wire", "site-lease"],
+    ),
+    (
+        "site-agent",
+        &[
+            "stead-schemas",
+            "stead-wire",
+            "stead-dns",
+            "site-lease",
+            "site-roles",
+            "site-voting",
+        ],
+    ),
     (
         "system-tests",
         &[
             "stead-schemas",
             "stead-plan",
             "stead-wire",
+            "stead-dns",
             "stead",
             "site-agent",
             "site-roles",

@@ -41,6 +41,9 @@ const MAX_BUFFER: usize = 64 * 1024;
 /// once shall not hold a second connection each (H25). Well below the server's own idle deadline
 /// (`serve::Limits::headers`), so that both ends don't decide at once.
 const KEEP_IDLE: Duration = Duration::from_secs(4);
+/// A connection opened ahead is replaced past this age. Looked at every 3 s, that is before the other
+/// side's idle deadline (`serve::Limits::headers`, 10 s) ends it.
+const OPEN_AHEAD: Duration = Duration::from_secs(7);
 /// Sent data that nobody acknowledges for this long ends the connection (H12).
 pub(crate) const DEAD_LINK: Duration = Duration::from_secs(10);
 
@@ -212,6 +215,23 @@ impl Peer {
         answer
     }
 
+    /// Opens the connection that the next call will use, unless one is kept already: for calls that
+    /// must not wait for a handshake. The connection is
+    /// kept for 4 s; call this again to keep it longer.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn connect_ahead(&self, deadline: Duration) -> Result<(), CallError> {
+        let young = |kept: &mut Connection| kept.opened.elapsed() < OPEN_AHEAD;
+        let kept = self.take_idle_if(young);
+        let connection = match kept {
+            Some(kept) => kept,
+            None => self.within(deadline, self.connect()).await?,
+        };
+        self.keep(connection);
+        Ok(())
+    }
+
     /// GET of an answer that comes line by line, for ever or until the other side ends it, on a
     /// connection of its own. It begins within `deadline`; then a line comes at least every
     /// `silence`, or [`Lines::next`] fails with [`CallError::Timeout`].
@@ -338,12 +358,18 @@ impl Peer {
             sender,
             driver,
             parts,
+            opened: Instant::now(),
             since: Instant::now(),
         })
     }
 
     fn take_idle(&self) -> Option<Connection> {
-        let kept = lock(&self.idle).take();
+        self.take_idle_if(|_| true)
+    }
+
+    /// One that is not wanted stays where it is.
+    fn take_idle_if(&self, wanted: impl FnOnce(&mut Connection) -> bool) -> Option<Connection> {
+        let kept = lock(&self.idle).take_if(wanted);
         let current = self.tls.parts();
         kept.filter(|connection| {
             !connection.sender.is_closed()
@@ -428,6 +454,7 @@ struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: Driver,
     parts: Arc<ClientParts>,
+    opened: Instant,
     since: Instant,
 }
 

@@ -226,11 +226,13 @@ fn served(record: Option<&RecordObserved>, data: &RecordData) -> ServedWhere {
     at
 }
 
-/// Whether a group's instances are found by records. Of one that is gone from git the records say.
+/// Whether a group's instances are found by records of the reconciler's. Of one that is gone from
+/// git the records say; the alias of a site with a lease is its holder's to write (H22).
 fn publishes(group: &Group<'_>) -> bool {
     match group.source {
         Source::Declared(declared) => declared.publish,
-        Source::Gone | Source::SiteServer(_) => true,
+        Source::SiteServer(site_server) => !site_server.has_lease(),
+        Source::Gone => true,
     }
 }
 
@@ -297,6 +299,12 @@ pub(crate) fn alias_key(code: &str, address: IpAddr, dns: &DnsDesired) -> Record
         name: format!("{code}.{}", dns.domain),
         rtype: address_type(address),
     }
+}
+
+/// The alias in both families.
+pub(crate) fn alias_keys(code: &str, dns: &DnsDesired) -> [RecordKey; 2] {
+    let families = [IpAddr::from([0; 4]), IpAddr::from([0; 16])];
+    families.map(|family| alias_key(code, family, dns))
 }
 
 /// The TTL a key is published with, in seconds (H27).

@@ -12,7 +12,9 @@ use stead_schemas::plan::{Action, HoldReason, Step, StepId, Wait};
 use stead_schemas::record::{RecordKey, RecordSet, RecordType};
 
 use crate::members::Group;
-use crate::publish::{Board, Standing, address_data, first_set, server_key, srv_targets};
+use crate::publish::{
+    Board, Standing, address_data, alias_key, alias_keys, first_set, server_key, srv_targets,
+};
 use crate::records::{Part, Writes, may_write, record_step, target_withdrawals, write};
 use crate::road::{Draft, publish_key_id, remove_id, update_id, withdraw_key_id};
 use crate::world::{Seen, Server, World};
@@ -55,6 +57,7 @@ impl<'a> ServerNames<'a> {
         writes: &mut Writes,
         draft: &mut Draft,
     ) {
+        self.leave_to_holder(world, board, dns, draft);
         let ttl_s = dns.ttl.as_secs_ceil();
         for server in world.servers.values() {
             let (Some(declared), Some(needed)) = (server.declared, self.uses.get(server.name))
@@ -81,6 +84,28 @@ impl<'a> ServerNames<'a> {
             }
             self.wanted.insert(key);
         }
+    }
+
+    /// The alias of a site with a lease is written by the holder's agent alone (H22): it stays as it
+    /// is, and what stands in the agent's way is told.
+    fn leave_to_holder(
+        &mut self,
+        world: &World<'a>,
+        board: &Board<'a>,
+        dns: &DnsDesired,
+        draft: &mut Draft,
+    ) {
+        let desired = world.desired.and_then(|site| site.site_server.as_ref());
+        let Some(site_server) = desired.filter(|site_server| site_server.has_lease()) else {
+            return;
+        };
+        let code = world.code.dns_label();
+        let active = world.servers.get(&site_server.active);
+        if let Some(declared) = active.and_then(|server| server.declared) {
+            let key = alias_key(&code, declared.address, dns);
+            may_write(board, &key, true, Some(&site_server.place), draft);
+        }
+        self.wanted.extend(alias_keys(&code, dns));
     }
 
     /// Drafts what is to be withdrawn; after the records that refer to it.

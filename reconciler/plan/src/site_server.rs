@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use stead_schemas::plan::HoldReason;
 use stead_schemas::record::RecordData;
 
-use crate::publish::{Board, Standing, alias_key};
+use crate::publish::{Board, Standing, alias_keys};
 use crate::world::{Hearing, SITE_SERVER, Server, World};
 
 /// Why the site server may not be started on `new` yet: another server may still run it.
@@ -70,8 +70,7 @@ fn last_active(world: &World<'_>, board: &Board<'_>) -> LastActive {
     let Some(dns) = board.dns else {
         return LastActive::Unknown;
     };
-    let families = [IpAddr::from([0; 4]), IpAddr::from([0; 16])];
-    let keys = families.map(|family| alias_key(&world.code.dns_label(), family, dns));
+    let keys = alias_keys(&world.code.dns_label(), dns);
     let read = keys.iter().filter(|key| board.observed(key).is_some());
     let mut addresses = Vec::new();
     let mut known = false;

@@ -65,6 +65,10 @@ fn owner(observed: &RecordObserved, hierarchy: &str) -> String {
         return "(none)".to_owned();
     };
     match text.parse::<Mark>() {
+        // Written under a lease: by the agent of the site's active server (H22).
+        Ok(mark) if mark.hierarchy.as_str() == hierarchy && mark.term > 0 => {
+            format!("agent, term {}", mark.term)
+        }
         Ok(mark) if mark.hierarchy.as_str() == hierarchy => {
             format!("{}#{}", mark.site, mark.generation.number)
         }

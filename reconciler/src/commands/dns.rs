@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::dns::server::{Scope, ServeError, ServerConfig, ServerKey, serve};
-use crate::dns::{KeyError, TsigKey};
+use stead_dns::{KeyError, TsigKey};
 
 /// Serve one DNS zone from this process, updated over RFC 2136 with TSIG.
 #[derive(Debug, clap::Args)]

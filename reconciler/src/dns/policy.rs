@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use stead_schemas::alias::site_key_name;
 use stead_schemas::names::{DomainName, SiteCode};
 
 /// The server configuration for one hierarchy's keys.
@@ -24,12 +25,6 @@ pub fn policy_text(key_name: &str, domain: &DomainName, sites: &[SiteCode]) -> P
         bind: bind(key_name, domain, sites),
         knot: knot(key_name, domain, sites),
     }
-}
-
-/// The name of a site's own key (H22).
-#[must_use]
-pub fn site_key_name(key_name: &str, site: &SiteCode) -> String {
-    format!("{key_name}-{}", site.dns_label())
 }
 
 fn bind(key_name: &str, domain: &DomainName, sites: &[SiteCode]) -> String {

@@ -1,7 +1,7 @@
 //! Publishing: what DNS serves is read (`read`), what the plan wants is written (`write`).
 //!
 //! Each DNS server has its own reader task, so that a dead one delays nothing at the others. Which
-//! records are wanted, and when, is the planner's decision; the exchange itself is `crate::dns`.
+//! records are wanted, and when, is the planner's decision; the exchange itself is `stead_dns`.
 
 pub mod contested;
 mod once;
@@ -21,9 +21,9 @@ use stead_schemas::record::RecordKey;
 use tokio::sync::Notify;
 
 use crate::daemon::core::Core;
-use crate::dns::TsigKey;
-use crate::dns::client::Client;
 use crate::site::SiteWorld;
+use stead_dns::TsigKey;
+use stead_dns::client::Client;
 
 pub(crate) use once::read_once;
 pub(crate) use write::write;

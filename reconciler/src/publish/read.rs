@@ -16,9 +16,9 @@ use super::Live;
 use crate::act::backoff::random;
 use crate::commands::chain;
 use crate::daemon::core::Core;
-use crate::dns::client::Unreadable;
 use crate::site::SiteWorld;
 use crate::site::changes::Happened;
+use stead_dns::client::Unreadable;
 
 /// Drift is seen within this time; a little jitter is added.
 const EVERY: Duration = Duration::from_secs(10);

@@ -13,11 +13,11 @@ use super::{Live, read};
 use crate::act::backoff::random;
 use crate::commands::chain;
 use crate::daemon::core::Core;
-use crate::dns::client::{
-    Expected, NotOurs, PublishError, RecordChange, Unreadable, Verified, ZoneState,
-};
 use crate::site::changes::Happened;
 use crate::site::{Order, Site, Target};
+use stead_dns::client::{
+    Expected, NotOurs, PublishError, RecordChange, Unreadable, Verified, ZoneState,
+};
 
 /// How long a write waits to be seen at all servers before others may follow; readers go on
 /// looking after that.
@@ -45,12 +45,15 @@ async fn change(
     let change = RecordChange {
         key: order.target.clone(),
         want: order.planned.want.clone(),
-        mark: Mark {
-            hierarchy: core.config.spec.hierarchy.clone(),
-            site: site.code.to_string(),
-            term: 0,
-            generation: order.generation.clone(),
-        },
+        mark: mark_over(
+            Mark {
+                hierarchy: core.config.spec.hierarchy.clone(),
+                site: site.code.to_string(),
+                term: 0,
+                generation: order.generation.clone(),
+            },
+            order.planned.expect_mark.as_deref(),
+        ),
         expect: order.planned.expect_mark.clone(),
     };
     live.client.change(&change).await?;
@@ -68,6 +71,21 @@ async fn change(
         read::take_in(core, &mut world, live, index, one, true);
     }
     Ok(())
+}
+
+/// The mark to set over the one read. An alias that agents wrote, of a site that has no lease any
+/// more or goes, keeps its term, so that a holder of then stays refused (H22); agents count on from
+/// the number read, so the reconciler does as well.
+fn mark_over(mut own: Mark, read: Option<&str>) -> Mark {
+    let Some(read) = read.and_then(|text| text.parse::<Mark>().ok()) else {
+        return own;
+    };
+    own.term = read.term;
+    if read.term > 0 && read.generation.epoch == own.generation.epoch {
+        let next = read.generation.number.saturating_add(1);
+        own.generation.number = own.generation.number.max(next);
+    }
+    own
 }
 
 fn answer_of(verified: Verified, expected: &Expected) -> Result<Served, Unreadable> {
@@ -129,4 +147,30 @@ fn settle(
         tracing::warn!(%key, %lie, "ownership mark not believed");
     }
     core.publisher.need(&site.code);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn over(own: &str, read: Option<&str>) -> String {
+        mark_over(own.parse().unwrap(), read).to_string()
+    }
+
+    #[test]
+    fn h22_what_agents_wrote_keeps_its_term_and_everything_else_has_none() {
+        let own = "v=1 h=contoso s=P01 t=0 g=3:stead-1:b.41";
+        let mark =
+            |term: u64, generation: &str| format!("v=1 h=contoso s=P01 t={term} g={generation}");
+        assert_eq!(over(own, None), own);
+        assert_eq!(over(own, Some("no mark")), own);
+        assert_eq!(over(own, Some(&mark(0, "3:stead-1:b.99"))), own);
+        let counted_on = over(own, Some(&mark(8, "3:stead-1:b.99")));
+        assert_eq!(counted_on, mark(8, "3:stead-1:b.100"));
+        let later = over(own, Some(&mark(8, "2:stead-1:a.99")));
+        assert_eq!(later, mark(8, "3:stead-1:b.41"));
+        // Of a newer reconciler: refused by the client, as ever (H7).
+        let newer = over(own, Some(&mark(8, "4:stead-2:c.1")));
+        assert_eq!(newer, mark(8, "3:stead-1:b.41"));
+    }
 }

@@ -9,7 +9,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::CNAME;
 use hickory_proto::rr::rdata::tsig::TsigError;
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType as Wire};
-use stead::dns::client::{
+use stead_dns::client::{
     Client, Expected, KeyFault, NotOurs, PublishError, RecordChange, Unreadable, ZoneState,
 };
 use stead_schemas::observed::Served;
@@ -40,6 +40,8 @@ macro_rules! contract {
         }
     )*};
 }
+
+pub(crate) use contract;
 
 contract!(
     h2_of_ten_writers_one_wins,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use stead::dns::client::Client;
+use stead_dns::client::Client;
 
 use crate::contract::{change, mark, record, set};
 use crate::servers::{KEY, LIMIT, SITE_KEYS, ZONE, free_address, key, secret};

@@ -317,7 +317,7 @@ async fn a_stopped_server_lets_go_of_address_and_folder() {
     let listen = free_address();
     let first = crate::servers::ours(dir.path(), listen).await;
     let client =
-        stead::dns::client::Client::new(vec![listen], vec![key(KEY)], crate::servers::LIMIT);
+        stead_dns::client::Client::new(vec![listen], vec![key(KEY)], crate::servers::LIMIT);
     let publish = change(&record("p01"), &[1], mark(1, 1), None);
     client.change(&publish).await.unwrap();
     first.shutdown().await;

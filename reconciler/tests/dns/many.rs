@@ -1,7 +1,7 @@
 //! Many records at once: by transfer where the key may, else question by question. How long ten
 //! thousand take is measured by the bench, not here.
 
-use stead::dns::client::Unreadable;
+use stead_dns::client::Unreadable;
 use stead_schemas::observed::Served;
 use stead_schemas::record::RecordKey;
 
@@ -71,7 +71,7 @@ async fn both_ways_agree_ours() {
 async fn of_a_dead_server_everything_is_unknown() {
     let dead = crate::servers::free_address();
     let client =
-        stead::dns::client::Client::new(vec![dead], vec![key(NEXT_KEY)], crate::servers::LIMIT);
+        stead_dns::client::Client::new(vec![dead], vec![key(NEXT_KEY)], crate::servers::LIMIT);
     let keys: Vec<RecordKey> = (0..600).map(|i| record(&format!("h{i}"))).collect();
     for served in client.read_many(dead, &keys).await {
         assert!(matches!(served, Err(Unreadable::Exchange { .. })));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{RData, Record, RecordType};
-use stead::dns::client::{
+use stead_dns::client::{
     Client, ExchangeError, Expected, PublishError, TransferError, Unreadable, ZoneState,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use stead::dns::TsigKey;
-use stead::dns::client::Client;
 use stead::dns::policy::policy_text;
 use stead::dns::server::{Running, Scope, ServerConfig, ServerKey, serve};
+use stead_dns::TsigKey;
+use stead_dns::client::Client;
 use stead_schemas::desired::TsigAlgorithm;
 use stead_schemas::names::{DomainName, SiteCode};
 use tempfile::TempDir;

@@ -18,9 +18,7 @@ impl<N: Name> Node<N> {
         let Standing::Candidate { rank, automatic } = self.standing else {
             return None;
         };
-        let last = self.saved.granted.as_ref();
-        let mine = last.is_none_or(|(_, to)| self.is_me(to));
-        if !(automatic || mine) || !self.saved.configuration.has(&self.saved.me) {
+        if !(automatic || self.was_mine()) || !self.saved.configuration.has(&self.saved.me) {
             return None;
         }
         let rank = Ms(RANK_DELAY.0.saturating_mul(rank.into()));
@@ -94,14 +92,22 @@ impl<N: Name> Node<N> {
 
     /// How a term would come to be held here, by what is known now.
     fn how(&self) -> How<N> {
-        let Some((_, from)) = self.saved.granted.clone() else {
-            return How::First;
-        };
         let kept = self.reserved.as_ref().is_some_and(|r| self.is_me(&r.to));
-        match (self.is_me(&from), kept) {
-            (true, _) => How::Again,
-            (false, true) => How::Handover { from },
-            (false, false) => How::Failover { from },
+        match self.saved.granted.clone() {
+            None if self.heard == Term(0) => How::First,
+            Some(_) if self.was_mine() => How::Again,
+            Some((_, from)) if kept => How::Handover { from },
+            granted => How::Failover {
+                from: granted.map(|(_, to)| to).filter(|to| !self.is_me(to)),
+            },
+        }
+    }
+
+    /// Nobody is known to have held the lease since this node did.
+    fn was_mine(&self) -> bool {
+        match &self.saved.granted {
+            None => self.heard == Term(0),
+            Some((term, to)) => self.is_me(to) && *term >= self.heard,
         }
     }
 
@@ -149,6 +155,7 @@ impl<N: Name> Node<N> {
             ready_at: BTreeMap::new(),
             stored: BTreeSet::from([self.saved.me.clone()]),
             renew_at: at.plus(self.timing.renew()),
+            since: turn.now,
             remembered_at: turn.now,
             handing_to: None,
         };

@@ -84,8 +84,8 @@ pub enum How<N> {
     Again,
     /// By itself, after the holder was silent.
     Failover {
-        /// Who held it before.
-        from: Voter<N>,
+        /// Who held it before, as far as is known here.
+        from: Option<Voter<N>>,
     },
     /// Nobody is known to have held it before.
     First,

@@ -10,7 +10,27 @@ use crate::voters::{Name, Term, Voter};
 /// A write to the ledger's disk that is older proves nothing: as many renewals may rest on it.
 const PROGRESS_FOR: u64 = 2;
 
+impl<N: Name> Lease<N> {
+    /// The voters that agreed to it, its holder among them.
+    pub fn granted_by(&self) -> impl Iterator<Item = &Voter<N>> {
+        self.acknowledged.keys()
+    }
+}
+
 impl<N: Name> Node<N> {
+    /// Voters that a holder has not heard for longer than a promise.
+    pub fn silent(&self, now: Mono) -> impl Iterator<Item = &Voter<N>> {
+        let voters = &self.saved.configuration.in_force.members;
+        let promise = self.timing.promise();
+        let lease = self.lease();
+        voters.iter().filter(move |voter| {
+            lease.is_some_and(|lease| {
+                let heard = lease.acknowledged.get(voter).copied();
+                now > heard.unwrap_or_default().max(lease.since).plus(promise)
+            })
+        })
+    }
+
     /// Until when work may begin under a lease.
     pub(crate) fn work_until(&self, lease: &Lease<N>) -> Mono {
         lease.until.minus(self.timing.stop_before())

@@ -62,6 +62,8 @@ pub enum Input<N> {
     /// A resource refused the term held here because of this higher one (H5): it is given up, and
     /// the next attempt is above.
     Outranked(Term),
+    /// The term held here is given up, for whoever asks next.
+    Resign,
     /// Other lengths of time, another standing.
     Settings {
         /// How long things last from now on.
@@ -132,6 +134,8 @@ pub struct Lease<N> {
     /// Who stored the newest voters.
     pub(crate) stored: BTreeSet<Voter<N>>,
     pub(crate) renew_at: Mono,
+    /// When it was won.
+    pub(crate) since: Mono,
     /// When it last wrote down what the site is to remember.
     pub(crate) remembered_at: Mono,
     pub(crate) handing_to: Option<Voter<N>>,
@@ -252,6 +256,7 @@ impl<N: Name> Node<N> {
             Input::Declared { active, above } => self.told = Some((active, above)),
             Input::FailedOver(wall) => self.note_failover(&mut turn, wall),
             Input::Outranked(term) => self.outranked(&mut turn, term),
+            Input::Resign => self.lose(&mut turn),
             Input::Settings { timing, standing } => self.settle(timing, standing),
         }
         self.note_declared(&mut turn);

@@ -144,6 +144,7 @@ impl<N: Name> Node<N> {
         let other = |promise: &Option<Promise<N>>| promise.as_ref().is_some_and(|p| p.to != *to);
         term > self.saved.highest()
             && self.is_current(epoch)
+            && self.is_voter(to, epoch)
             && !other(&self.promise)
             && !other(&self.reserved)
             && (self.is_me(to) || !matches!(self.part, Part::Holding(_)))
@@ -178,6 +179,12 @@ impl<N: Name> Node<N> {
     /// Quarantined, or with work left that should be gone (H10).
     pub(crate) fn is_silent(&self, now: Mono) -> bool {
         now < self.quiet_until || matches!(self.part, Part::Stopping(_))
+    }
+
+    /// Whoever has stored newer voters may know of one that is not known here.
+    fn is_voter(&self, voter: &Voter<N>, epoch: Epoch) -> bool {
+        let configuration = &self.saved.configuration;
+        configuration.has(voter) || epoch > configuration.epoch()
     }
 
     /// Whoever has stored older voters may be counting people out who are in.

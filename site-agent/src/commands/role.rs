@@ -10,8 +10,9 @@ use site_roles::{BuiltIn, RoleSettings};
 
 /// Run one of the roles this program brings
 ///
-/// `distributionPoint` serves a folder over HTTP. `placeholder` stands for a role that has no
-/// program yet, and `siteServer` for the site server: both answer /health and do nothing else.
+/// `distributionPoint` serves a folder over HTTP. `database` is the small store of a site, for labs
+/// and tests. `siteServer` does the site's own work when its agent orders it. `placeholder` stands for
+/// a role that has no program yet: it answers /health and does nothing else.
 #[derive(Debug, Args)]
 pub(super) struct RoleArgs {
     /// Which
@@ -31,9 +32,15 @@ pub(super) fn run(args: RoleArgs) -> Result<(), Box<dyn Error>> {
         Some(listen) => listen,
         None => from_environment()?,
     };
+    let env = |name: &str| std::env::var(name).ok();
     let settings = RoleSettings {
         listen,
         content: args.content,
+        data: site_roles::settings::data(&env).ok(),
+        pair: match args.name {
+            BuiltIn::SiteServer => site_roles::settings::pair(&env)?,
+            BuiltIn::Database | BuiltIn::DistributionPoint | BuiltIn::Placeholder => None,
+        },
     };
     super::runtime()?.block_on(site_roles::run(args.name, settings))?;
     Ok(())

@@ -18,9 +18,9 @@ use super::output::{Output, Stream};
 use super::state::{Exit, KeeperCommand, KeeperPhase, KeeperState};
 use super::{EXIT, SOCKET};
 use crate::clock::wall_now;
-use crate::durable;
 use crate::processes::cgroup::Cgroup;
 use crate::processes::procfs;
+use site_voting::durable;
 
 /// How often orphans of a running instance are reaped when nothing else wakes the loop.
 const IDLE: Duration = Duration::from_secs(10);

@@ -170,7 +170,7 @@ impl KeeperLink {
 }
 
 /// Sockets close before their process can be reaped: a moment later it can.
-fn reap_soon(pid: u32) {
+pub(crate) fn reap_soon(pid: u32) {
     tokio::spawn(async move {
         let end = Instant::now() + REAP;
         while !crate::processes::reap(pid) && Instant::now() < end {

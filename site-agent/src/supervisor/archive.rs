@@ -133,7 +133,7 @@ pub async fn ensure(archives: &Path, url: &str, sha256: &str) -> Result<PathBuf,
             Err(_) if target.is_dir() => {}
             Err(source) => return Err(disk("make", &target)(source)),
         }
-        crate::durable::sync_folder(&archives).map_err(disk("sync", &archives))
+        site_voting::durable::sync_folder(&archives).map_err(disk("sync", &archives))
     })
     .await
     .map_err(|error| disk("unpack into", &home)(io::Error::other(error)))??;

@@ -19,12 +19,12 @@ use super::health::{Target, Verdict, Watched};
 use super::{Context, Run, Tasks, Want, prepare, read_spec};
 use crate::chain;
 use crate::clock::wall_now;
-use crate::durable;
 use crate::keeper::link::{KeeperLink, LinkError};
 use crate::keeper::spec::KeeperSpec;
 use crate::keeper::state::{Exit, KeeperCommand, KeeperPhase, KeeperState};
 use crate::keeper::{EXIT, SPEC};
 use crate::processes::{self, cgroup::Cgroup};
+use site_voting::durable;
 
 /// Over the grace, before a keeper that does not end its instance is taken for hung.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -2,7 +2,8 @@
 //!
 //! An instance gets a small environment of its own, not the agent's: `PATH`, `LANG` and `TZ` as they
 //! are, what is declared, and where it should serve and keep its data (`STEAD_ADDRESS`, `STEAD_PORT`,
-//! `STEAD_DATA`).
+//! `STEAD_DATA`), and the role's settings as JSON (`STEAD_SETTINGS`) where it has any; a site server
+//! with settings is one of a pair, and listens for its agent (`STEAD_CONTROL`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -214,6 +215,14 @@ fn environment(context: &Context, group: &GroupName, run: &Run) -> BTreeMap<Stri
     ];
     for (name, value) in plain {
         env.insert(name.to_owned(), EnvSource::Plain(value));
+    }
+    if !run.spec.settings.is_null() {
+        let text = run.spec.settings.to_string();
+        env.insert("STEAD_SETTINGS".to_owned(), EnvSource::Plain(text));
+        if run.spec.role == Role::SiteServer {
+            let control = context.control_socket().display().to_string();
+            env.insert("STEAD_CONTROL".to_owned(), EnvSource::Plain(control));
+        }
     }
     env
 }

@@ -5,10 +5,14 @@
 
 mod archives;
 mod commands;
+mod guard;
+mod guard_lab;
+mod guard_link;
 mod heal;
 mod https;
 mod lab;
 mod removal;
 mod safety;
+mod site_server;
 mod streams;
 mod tls;

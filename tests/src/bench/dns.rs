@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use stead::dns::TsigKey;
-use stead::dns::client::{Client, Expected, RecordChange, ZoneState};
+use stead_dns::TsigKey;
+use stead_dns::client::{Client, Expected, RecordChange, ZoneState};
 use stead_schemas::desired::TsigAlgorithm;
 use stead_schemas::generation::{Epoch, Generation};
 use stead_schemas::record::{Mark, RecordData, RecordKey, RecordSet, RecordType};

@@ -268,6 +268,32 @@ async fn calls_in_a_row_share_a_connection_and_a_lost_one_is_replaced() {
     assert_eq!(count.load(Ordering::SeqCst), 3);
 }
 
+#[tokio::test]
+async fn h34_a_connection_opened_ahead_is_the_one_that_the_next_call_uses() {
+    let hierarchy = Hierarchy::new();
+    let limits = Limits {
+        headers: short(),
+        ..Limits::default()
+    };
+    let server = hierarchy.server_with(streams(), limits).await;
+    let raw::Relay {
+        addr: relay,
+        seen: count,
+        ..
+    } = raw::relay(server.addr).await;
+    let tls = ClientTls::new(&hierarchy.material(&id("reconciler/stead-1"))).unwrap();
+    let peer = Peer::new(relay, id("server/p01-a"), tls);
+    peer.connect_ahead(PATIENCE).await.unwrap();
+    peer.connect_ahead(PATIENCE).await.unwrap();
+    peer.get_json::<String>("/whoami", PATIENCE).await.unwrap();
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    // One that the server has ended is replaced.
+    tokio::time::sleep(short() * 3).await;
+    peer.connect_ahead(PATIENCE).await.unwrap();
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+    drop(server);
+}
+
 /// An idle connection ends by itself: 10,000 agents called once would otherwise hold one each (H25).
 #[tokio::test]
 async fn a_connection_that_is_not_used_again_is_closed_by_the_caller() {

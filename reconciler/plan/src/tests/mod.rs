@@ -1,5 +1,6 @@
 //! Tests of the planner as a whole: a model world, stories, and laws. Every plan in them is linted.
 
+mod aliases;
 mod budgets;
 mod clashes;
 mod laws;

@@ -32,8 +32,7 @@ use self::store::Store;
 use self::tsig::{Signed, authenticate};
 use self::writer::Writer;
 use self::zone::Zone;
-use super::convert;
-use super::key::TsigKey;
+use stead_dns::{TsigKey, convert};
 
 /// Whole-zone answers under way at one time; each holds the zone's records once more.
 const MAX_TRANSFERS: usize = 4;

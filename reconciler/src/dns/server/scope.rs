@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hickory_proto::ProtoError;
 use hickory_proto::rr::{Name, RecordType};
 
-use crate::dns::convert;
+use stead_dns::convert;
 
 /// The names and types one TSIG key may change.
 #[derive(Debug, Clone, PartialEq, Eq)]

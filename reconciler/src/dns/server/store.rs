@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use thiserror::Error;
 
 use super::zone::{Delta, RrSet, Zone};
-use crate::dns::convert;
+use stead_dns::convert;
 
 const FILE: &str = "zone.sqlite";
 /// How long another server on the same folder is waited for: long enough for one that is just

@@ -4,7 +4,7 @@ use hickory_proto::op::{MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::{A, CNAME, MX, NS, SOA};
 
 use super::*;
-use crate::dns::convert;
+use stead_dns::convert;
 
 fn n(text: &str) -> Name {
     convert::name(text).unwrap()

@@ -233,7 +233,7 @@ mod tests {
     use hickory_proto::rr::rdata::{A, CNAME};
 
     use super::*;
-    use crate::dns::convert::name;
+    use stead_dns::convert::name;
 
     fn zone() -> Zone {
         let apex = name("cm.lab.example").unwrap();

@@ -68,7 +68,7 @@ fn h21_git_is_parked_after_a_failover_and_the_memory_outlives_it() {
     assert_eq!(site.holders(), [1], "an unasked failback");
     assert_eq!(memory(&site, 2), memory(&site, 1));
     assert_eq!(memory(&site, 2).failovers, [1_700_000_000_000]);
-    let cause = |note: &Note<Host>| matches!(note, Note::Won(_, How::Failover { from }) if *from == voter(0));
+    let cause = |note: &Note<Host>| matches!(note, Note::Won(_, How::Failover { from }) if *from == Some(voter(0)));
     assert!(site.notes.iter().any(|(_, _, note)| cause(note)));
 }
 

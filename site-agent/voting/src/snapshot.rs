@@ -1,0 +1,97 @@
+//! What a voter knows at one moment, and as it is reported.
+
+use std::collections::BTreeMap;
+
+use site_lease::{Configuration, Memory, Mono, Node, Part, Voters};
+use stead_schemas::lease::{LeasePart, LeaseReport, MemoryReport, Takeover, VotersReport};
+use stead_schemas::names::ServerName;
+use stead_schemas::time::WallMs;
+
+use crate::ledger::Route;
+use crate::{Voter, spec};
+
+/// A voter at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Who.
+    pub me: Voter,
+    /// Its state; none: it does not vote.
+    pub node: Option<Node<ServerName>>,
+    /// When.
+    pub at: Mono,
+    /// The last time the lease was taken up here.
+    pub takeover: Option<Takeover>,
+    /// Where the other voters hear.
+    pub routes: BTreeMap<ServerName, Route>,
+    /// Letters that were refused.
+    pub refused: u64,
+    /// Why it does not vote.
+    pub problem: Option<String>,
+}
+
+/// A snapshot as an agent reports it, and why it is not ready if it is not.
+#[must_use]
+pub fn report(snapshot: &Snapshot, not_ready: Option<String>) -> LeaseReport {
+    let node = snapshot.node.as_ref();
+    let saved = node.map(Node::saved);
+    let granted = saved.and_then(|saved| saved.granted.as_ref());
+    let names = |voters: Vec<&Voter>| {
+        let mut names: Vec<ServerName> = voters.iter().map(|voter| voter.name.clone()).collect();
+        names.sort();
+        names
+    };
+    LeaseReport {
+        incarnation: snapshot.me.incarnation.0,
+        voters: saved
+            .map(|saved| &saved.configuration)
+            .filter(|configuration| !spec::is_nobody(configuration))
+            .map(voters),
+        part: node.map_or(LeasePart::Out, |node| part(node, snapshot.at)),
+        term: granted.map_or(0, |(term, _)| term.0),
+        holder: granted.map(|(_, holder)| holder.name.clone()),
+        ready: node.is_some() && not_ready.is_none(),
+        not_ready,
+        memory: saved.map(|saved| memory(&saved.memory)).unwrap_or_default(),
+        takeover: snapshot.takeover.clone(),
+        ready_voters: names(node.map_or_else(Vec::new, |n| n.ready(snapshot.at).collect())),
+        silent_voters: names(node.map_or_else(Vec::new, |n| n.silent(snapshot.at).collect())),
+        problem: snapshot.problem.clone(),
+    }
+}
+
+fn part(node: &Node<ServerName>, now: Mono) -> LeasePart {
+    let configuration = &node.saved().configuration;
+    match node.part() {
+        _ if !configuration.has(&node.saved().me) => LeasePart::Out,
+        Part::Following if now < node.quiet_until() => LeasePart::Out,
+        Part::Following | Part::Sounding(_) => LeasePart::Following,
+        Part::Asking(_) => LeasePart::Asking,
+        Part::Holding(_) => LeasePart::Holding,
+        Part::Stopping(_) => LeasePart::Stopping,
+    }
+}
+
+fn voters(configuration: &Configuration<ServerName>) -> VotersReport {
+    let lives = |voters: &Voters<ServerName>| -> BTreeMap<ServerName, u64> {
+        let lives = voters.members.iter();
+        lives
+            .map(|voter| (voter.name.clone(), voter.incarnation.0))
+            .collect()
+    };
+    let epoch = configuration.in_force.epoch;
+    VotersReport {
+        number: epoch.number,
+        term: epoch.term.0,
+        in_force: lives(&configuration.in_force),
+        pending: configuration.pending.as_ref().map(lives),
+    }
+}
+
+fn memory(memory: &Memory<ServerName>) -> MemoryReport {
+    MemoryReport {
+        number: memory.version.number,
+        declared: memory.declared.clone(),
+        request: memory.request.clone(),
+        failovers: memory.failovers.iter().copied().map(WallMs).collect(),
+    }
+}

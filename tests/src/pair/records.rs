@@ -1,0 +1,162 @@
+//! Judging a run from records (H26): the store's log, the site servers' intervals, and what the client
+//! was told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use serde::Deserialize;
+
+use super::{CANDIDATES, Pair, Write};
+
+/// One entry of the store's log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Entry {
+    /// Its number.
+    pub sequence: u64,
+    /// The term it was written under.
+    pub term: u64,
+    /// Who wrote it.
+    pub holder: String,
+    /// The writer's name for it.
+    pub id: String,
+}
+
+/// A time in which a site server worked, boot time in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interval {
+    /// Who.
+    pub server: &'static str,
+    /// Under which term.
+    pub term: u64,
+    /// From when.
+    pub from: u64,
+    /// Until when; none: it was killed, or still works.
+    pub to: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    next: u64,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Line {
+    Begin { term: u64, from: u64 },
+    End { term: u64, from: u64, to: u64 },
+}
+
+impl Pair {
+    /// The whole log of the store.
+    ///
+    /// # Panics
+    /// When the store does not answer.
+    #[must_use]
+    pub fn log(&self) -> Vec<Entry> {
+        let address = self.hosts.address("p01-w");
+        let client = reqwest::Client::builder().no_proxy().build();
+        let client = client.expect("fixed settings make a client");
+        let (mut from, mut log) = (1, Vec::new());
+        loop {
+            let url = format!("http://{address}:7450/v1/log?from={from}");
+            let page: Page = self
+                .runtime
+                .block_on(async { client.get(&url).send().await?.json().await })
+                .expect("the store answers");
+            if page.entries.is_empty() {
+                return log;
+            }
+            from = page.next;
+            log.extend(page.entries);
+        }
+    }
+
+    /// When each site server worked.
+    ///
+    /// # Panics
+    /// When a record can't be read.
+    #[must_use]
+    pub fn intervals(&self) -> Vec<Interval> {
+        let mut found: BTreeMap<(u64, u64, &'static str), Option<u64>> = BTreeMap::new();
+        for server in CANDIDATES {
+            let folder = self.state(server).join("data/siteServer");
+            for name in ["intervals.log.1", "intervals.log"] {
+                let text = fs::read_to_string(folder.join(name)).unwrap_or_default();
+                for line in text.lines() {
+                    match serde_json::from_str(line).expect("a line of intervals") {
+                        Line::Begin { term, from } => {
+                            found.entry((from, term, server)).or_default();
+                        }
+                        Line::End { term, from, to } => {
+                            found.insert((from, term, server), Some(to));
+                        }
+                    }
+                }
+            }
+        }
+        let interval = |((from, term, server), to)| Interval {
+            server,
+            term,
+            from,
+            to,
+        };
+        found.into_iter().map(interval).collect()
+    }
+
+    /// I5, I1b, S2: terms rise in the log, each has one holder, nothing acknowledged is lost or
+    /// repeated, and no two intervals overlap.
+    ///
+    /// # Panics
+    /// Where one of them does not hold.
+    pub fn judge(&self, writes: &[Write]) {
+        let log = self.log();
+        judge_log(&log);
+        judge_writes(&log, writes);
+        judge_intervals(&self.intervals(), writes);
+    }
+}
+
+fn judge_log(log: &[Entry]) {
+    let mut holders: BTreeMap<u64, &str> = BTreeMap::new();
+    let mut ids = BTreeSet::new();
+    for pair in log.windows(2) {
+        assert_eq!(pair[0].sequence + 1, pair[1].sequence, "a gap in the log");
+        assert!(pair[0].term <= pair[1].term, "a stale write: {pair:?}");
+    }
+    for entry in log {
+        let holder = holders.entry(entry.term).or_insert(&entry.holder);
+        assert_eq!(*holder, entry.holder, "two holders of one term: {entry:?}");
+        assert!(ids.insert(&entry.id), "written twice: {entry:?}");
+    }
+}
+
+fn judge_writes(log: &[Entry], writes: &[Write]) {
+    let by_sequence: BTreeMap<u64, &Entry> = log.iter().map(|e| (e.sequence, e)).collect();
+    for write in writes {
+        let entry = by_sequence.get(&write.sequence);
+        let kept = entry.is_some_and(|entry| {
+            entry.id == write.id && entry.term == write.term && entry.holder == write.by
+        });
+        assert!(kept, "an acknowledged write is lost: {write:?}, {entry:?}");
+    }
+}
+
+/// One that was killed worked at least until the last write that it acknowledged.
+fn judge_intervals(intervals: &[Interval], writes: &[Write]) {
+    let end = |interval: &Interval| {
+        let acknowledged = writes
+            .iter()
+            .filter(|write| write.by == interval.server && write.term == interval.term)
+            .map(|write| write.sent)
+            .max();
+        let least = acknowledged.unwrap_or(interval.from).max(interval.from);
+        interval.to.unwrap_or(least)
+    };
+    let mut sorted: Vec<&Interval> = intervals.iter().collect();
+    sorted.sort_by_key(|interval| interval.from);
+    for pair in sorted.windows(2) {
+        let apart = pair[0].server == pair[1].server || end(pair[0]) <= pair[1].from;
+        assert!(apart, "two worked at a time: {pair:?}");
+    }
+}

@@ -1,0 +1,96 @@
+//! Failover with real processes on hosts of their own: what happens to the writes of a client while
+//! servers are killed, frozen and cut off. Judged from records (H26); no time is asserted.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use site_agent::guard::timer::boot_ms;
+use system_tests::pair::{Client, PATIENCE, Pair};
+use system_tests::processes::signal;
+
+/// After this nothing of an old term may come any more; there is no event to wait for.
+const LATE: Duration = Duration::from_secs(1);
+
+#[test]
+fn i5_h26_no_write_is_lost_or_stale_whatever_happens_to_the_active() {
+    let mut pair = Pair::start();
+    let client = Client::start(&pair);
+    let first = client.next_after(boot_ms(), PATIENCE);
+    assert_eq!(first.by, "p01-a");
+
+    // Planned: on request, back and forth (H11).
+    pair.hand_over("p01-a", "p01-b");
+    pair.until_works("p01-b");
+    assert_eq!(client.next_after(boot_ms(), PATIENCE).by, "p01-b");
+    pair.hand_over("p01-b", "p01-a");
+    pair.until_works("p01-a");
+
+    // An instance that exits once is restarted in place, in its term (H26).
+    let term = client.next_after(boot_ms(), PATIENCE).term;
+    let died = boot_ms();
+    signal(pair.site_server("p01-a").expect("it runs"), Signal::KILL);
+    let next = client.next_after(died + 50, PATIENCE);
+    assert_eq!((next.by, next.term), ("p01-a", term), "restarted in place");
+    pair.until_works("p01-a");
+
+    // Twice within a minute is once too often.
+    signal(pair.site_server("p01-a").expect("it runs"), Signal::KILL);
+    pair.until_works("p01-b");
+
+    // The agent is killed: the guard kills the work, and releases (H1).
+    pair.kill_agent("p01-b");
+    pair.until("p01-a", "takes over", |lease| {
+        lease.part == stead_schemas::lease::LeasePart::Holding
+    });
+    pair.start_agent("p01-b");
+    pair.until_works("p01-a");
+
+    // The whole host is cut off, and comes back as a passive.
+    pair.hosts.cut("p01-a");
+    let cut = boot_ms();
+    let next = client.next_after(cut, PATIENCE);
+    assert_eq!(next.by, "p01-b");
+    pair.hosts.join("p01-a");
+    pair.until_works("p01-b");
+
+    // Everything of it is frozen past its lease, and thawed: the token protects (I5).
+    pair.signal_server("p01-b", Signal::STOP);
+    let frozen = boot_ms();
+    assert_eq!(client.next_after(frozen, PATIENCE).by, "p01-a");
+    pair.signal_server("p01-b", Signal::CONT);
+    std::thread::sleep(LATE);
+    if pair
+        .agent("p01-b")
+        .is_none_or(|pid| !std::path::Path::new(&format!("/proc/{pid}/exe")).exists())
+    {
+        pair.kill_agent("p01-b");
+        pair.start_agent("p01-b");
+    }
+    pair.until_works("p01-a");
+
+    // Agent, guard and processes at once.
+    pair.kill_server("p01-a");
+    let killed = boot_ms();
+    assert_eq!(client.next_after(killed, PATIENCE).by, "p01-b");
+    pair.start_agent("p01-a");
+    pair.until_works("p01-b");
+
+    let writes = client.writes();
+    drop(client);
+    pair.judge(&writes);
+}
+
+#[test]
+fn r10_active_and_passive_that_cannot_see_each_other_are_no_reason() {
+    let pair = Pair::start();
+    let client = Client::start(&pair);
+    let before = client.next_after(boot_ms(), PATIENCE);
+    pair.hosts.cut_between("p01-a", "p01-b");
+    // Longer than any lease; what must not happen has no event to wait for.
+    std::thread::sleep(Duration::from_secs(8));
+    let after = client.next_after(boot_ms(), PATIENCE);
+    assert_eq!((after.by, after.term), (before.by, before.term));
+    let writes = client.writes();
+    drop(client);
+    pair.judge(&writes);
+}
