@@ -9,6 +9,7 @@ use std::sync::Arc;
 use stead_plan::{Context, Permits, Policy, plan_site, record_keys, recorded_after};
 use stead_schemas::desired::{HierarchyDesired, SiteDesired};
 use stead_schemas::generation::{Epoch, Generation};
+use stead_schemas::lease::{LeasePart, LeaseReport, LeaseSpec, MemoryReport, VotersReport};
 use stead_schemas::names::ServerName;
 use stead_schemas::observed::{
     Contact, RecordObserved, Served, ServedBy, ServerObserved, SiteObserved, SiteRecorded,
@@ -130,6 +131,10 @@ impl SiteModel {
                 .map(|(name, spec)| (name.clone(), Box::new(healthy(spec, self.now))))
                 .collect();
             report.assigned = assignment.instances;
+            let known = report.lease.take().and_then(|ledger| ledger.voters);
+            let told = assignment.lease.as_deref();
+            report.lease = told.map(|told| Box::new(ledger(&server, told, known)));
+            report.assigned_lease = assignment.lease;
         }
         let mark = Mark {
             hierarchy: self.context.hierarchy.clone(),
@@ -173,6 +178,40 @@ fn nothing_runs(server: &ServerName) -> AgentReport {
         assigned_lease: None,
         lease: None,
         problems: Vec::new(),
+    }
+}
+
+/// What a voter says once it was told the lease: all that it was told has come to pass.
+fn ledger(server: &ServerName, told: &LeaseSpec, known: Option<VotersReport>) -> LeaseReport {
+    let founders = told.founders.clone().map(|in_force| VotersReport {
+        number: 1,
+        term: 0,
+        in_force,
+        pending: None,
+    });
+    let active = &told.declared.active;
+    let voters = known.or(founders);
+    LeaseReport {
+        incarnation: 1,
+        part: match &voters {
+            None => LeasePart::Out,
+            Some(_) if server == active => LeasePart::Holding,
+            Some(_) => LeasePart::Following,
+        },
+        term: u64::from(voters.is_some()),
+        holder: voters.is_some().then(|| active.clone()),
+        ready: voters.is_some(),
+        not_ready: None,
+        memory: MemoryReport {
+            number: u64::from(voters.is_some()),
+            declared: voters.is_some().then(|| active.clone()),
+            ..MemoryReport::default()
+        },
+        voters,
+        takeover: None,
+        ready_voters: Vec::new(),
+        silent_voters: Vec::new(),
+        problem: None,
     }
 }
 

@@ -8,6 +8,7 @@ use stead_schemas::plan::{HoldReason, SitePlan};
 use stead_schemas::role::Role;
 
 use super::model::{Model, SiteExt, mk_dns, mk_generation, mk_service, mk_site, name};
+use super::voters::leased;
 use crate::offline_plans;
 use crate::render::{counts, plan_id, report};
 
@@ -49,6 +50,39 @@ fn a_revision_against_itself_is_nothing_to_do() {
     relabelled.labels.insert("region".into(), "west".into());
     let plans = offline_plans(Some(&hierarchy), &mk_hierarchy(vec![relabelled]), "r2");
     assert!(plans.is_empty(), "{plans:#?}");
+}
+
+#[test]
+fn a_passive_that_is_added_and_made_active_is_planned_without_agents() {
+    let base = mk_hierarchy(vec![fab()]);
+    let pair = |active, passive| leased(fab(), active, &[passive], &["fab-mp3", "stead-1"]);
+    let with = mk_hierarchy(vec![pair("fab-a", "fab-mp1")]);
+    let text = |from: &HierarchyDesired, to: &HierarchyDesired| {
+        let plans = offline_plans(Some(from), to, "r2");
+        let site = to.sites.values().next().map(|site| &**site);
+        let text = report(&[(site, &plans[0])]);
+        let lines = text.lines().filter(|line| !line.contains("dns:"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let added = text(&base, &with);
+    assert!(
+        added.contains("+ install  FAB/siteServer  fab-mp1"),
+        "{added}"
+    );
+    assert!(
+        added.contains("~ lease  FAB/siteServer  fab-mp3  votes;"),
+        "{added}"
+    );
+    assert!(added.contains("1 to install, 1 to update"), "{added}");
+    assert!(offline_plans(Some(&with), &with, "r3").is_empty());
+    let switched = text(&with, &mk_hierarchy(vec![pair("fab-mp1", "fab-a")]));
+    assert!(
+        switched.contains("~ switch over  FAB/siteServer  fab-a -> fab-mp1"),
+        "{switched}"
+    );
+    assert!(
+        switched.contains("0 to install, 0 to update, 0 to move, 0 to remove, 1 to switch over")
+    );
 }
 
 #[test]

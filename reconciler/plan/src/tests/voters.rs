@@ -46,9 +46,10 @@ pub(super) fn leased(
         let server = site.servers.get(&name::<ServerName>(voter));
         let spec = VoterSpec {
             kind: server.map_or(IdentityKind::Reconciler, |_| IdentityKind::Server),
-            address: server.map_or(SocketAddr::from(([10, 0, 0, 5], 7443)), |server| {
-                SocketAddr::new(server.address, server.agent_port)
-            }),
+            address: server.map_or_else(
+                || SocketAddr::from(([10, 0, 0, 5], 7443)),
+                |server| SocketAddr::new(server.address, server.agent_port),
+            ),
             rank,
             incarnation: None,
         };
