@@ -61,7 +61,6 @@ pub(super) fn leased(
         failback_after: None,
         failovers_per_hour: Some(3),
         timing: LeaseTiming::default(),
-        alias: None,
     };
     site.site_server(active, passive).with(|site| {
         let site_server = site.site_server.as_mut().unwrap();
