@@ -6,6 +6,7 @@
 
 mod assignments;
 mod client;
+mod faults;
 mod records;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use stead_wire::tls::ClientTls;
 use tempfile::TempDir;
 
 pub use client::{Client, Write};
+pub use faults::Fault;
 pub use records::{Entry, Interval};
 
 use crate::hosts::Hosts;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use site_agent::guard::timer::boot_ms;
-use system_tests::pair::{Client, PATIENCE, Pair};
+use system_tests::chance::Chance;
+use system_tests::pair::{Client, Fault, PATIENCE, Pair};
 use system_tests::processes::signal;
 
 /// After this nothing of an old term may come any more; there is no event to wait for.
@@ -93,4 +94,40 @@ fn r10_active_and_passive_that_cannot_see_each_other_are_no_reason() {
     let writes = client.writes();
     drop(client);
     pair.judge(&writes);
+}
+
+/// The faults of the matrix by chance, one after the other, at either candidate; `STEAD_FAULTS` many,
+/// of the seed `STEAD_SEED`. `tests/long faults` runs a hundred.
+#[test]
+fn i5_random_faults_in_a_row_lose_nothing_and_the_site_is_whole_at_the_end() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let count = number("STEAD_FAULTS").unwrap_or(6);
+    let seed = number("STEAD_SEED").unwrap_or_else(boot_ms);
+    println!("seed {seed}");
+    let mut chance = Chance::new(seed);
+    let mut pair = Pair::start();
+    let client = Client::start(&pair);
+    let mut failovers = 0;
+    for done in 0..count {
+        let fault = Fault::ALL[chance.below(Fault::ALL.len())];
+        let server = ["p01-a", "p01-b"][chance.below(2)];
+        let lasts = Duration::from_millis(500 + 500 * chance.below(15) as u64);
+        let before = client.next_after(boot_ms(), PATIENCE);
+        println!(
+            "{done}: {fault:?} at {server} for {lasts:?}, active {}",
+            before.by
+        );
+        pair.suffer(fault, server, lasts);
+        let active = pair.until_whole();
+        let after = client.next_after(boot_ms(), PATIENCE);
+        assert_eq!(after.by, active);
+        failovers += usize::from(after.by != before.by);
+    }
+    let writes = client.writes();
+    drop(client);
+    pair.judge(&writes);
+    println!(
+        "{count} faults, seed {seed}: {failovers} changes of the active, {} acknowledged writes: none lost, stale or twice, no overlap",
+        writes.len()
+    );
 }
