@@ -69,7 +69,7 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     };
     let ledger = Ledger::load(layout.root(), &owner)?.unwrap_or_else(|| Ledger::new(owner));
     let board = Board::new(first_report(config.server.clone(), &ledger));
-    let context = Context {
+    let context = Arc::new(Context {
         exe: exe.clone(),
         cgroups: cgroups(&config, &layout),
         content_dir: config.spec.content_dir.clone(),
@@ -77,17 +77,8 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
         layout: layout.clone(),
         board: board.clone(),
         client: crate::net::probe_client(),
-    };
-    let context = Arc::new(context);
-    let seat = Seat::new(Surroundings {
-        context: Arc::clone(&context),
-        tls: Arc::clone(&client_tls),
-        hierarchy: config.spec.hierarchy.clone(),
-        config: file.to_owned(),
     });
-    if let Some(assignment) = &ledger.assignment {
-        seat.apply(assignment);
-    }
+    let seat = take_seat(file, &config, &context, &client_tls, &ledger);
     let supervisor = Supervisor::start(context, ledger.assignment.as_ref(), &ledger.secrets).await;
     layout.secrets().retain(&ledger.secrets);
     supervisor.settled(SETTLE).await;
@@ -134,6 +125,26 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     drop((remote.await, local.await));
     tracing::info!("agent ends");
     Ok(())
+}
+
+/// The server's seat in its site's lease, taken where the assignment in force has one.
+fn take_seat(
+    file: &Path,
+    config: &AgentConfig,
+    context: &Arc<Context>,
+    tls: &Arc<ClientTls>,
+    ledger: &Ledger,
+) -> Seat {
+    let seat = Seat::new(Surroundings {
+        context: Arc::clone(context),
+        tls: Arc::clone(tls),
+        hierarchy: config.spec.hierarchy.clone(),
+        config: file.to_owned(),
+    });
+    if let Some(assignment) = &ledger.assignment {
+        seat.apply(assignment);
+    }
+    seat
 }
 
 /// What is needed to end instances without an agent.
