@@ -306,6 +306,11 @@ async fn replace(file: &Path, exe: &Path, agent: &Agent) {
     }
     // No command is half done, and none begins any more.
     let _held = agent.ledger.lock().await;
+    if let Some(note) = agent.seat.resume().await
+        && let Err(error) = note.leave(&agent.layout)
+    {
+        tracing::warn!("the lease can't be gone on with: {error}");
+    }
     tracing::info!("reloading");
     let error = Command::new(exe).args(std::env::args_os().skip(1)).exec();
     tracing::error!("not reloaded, can't start {}: {error}", exe.display());

@@ -193,6 +193,22 @@ spec:
         self.report(server)?.lease.map(|lease| *lease)
     }
 
+    /// Waits until a server's report is so.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub fn until_report(&self, server: &str, what: &str, is: impl Fn(&AgentReport) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !self.report(server).as_ref().is_some_and(&is) {
+            assert!(
+                Instant::now() < end,
+                "{server}: {what}\n{}",
+                self.describe()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until a server's lease is so.
     ///
     /// # Panics

@@ -56,6 +56,15 @@ fn i5_h26_no_write_is_lost_or_stale_whatever_happens_to_the_active() {
     pair.hosts.join("p01-a");
     pair.until_works("p01-b");
 
+    // Its program is replaced in place, inside the lease: same process, same term (H18).
+    let before = client.next_after(boot_ms(), PATIENCE);
+    let started = pair.report("p01-b").expect("it answers").started_at;
+    signal(pair.agent("p01-b").expect("it runs"), Signal::HUP);
+    pair.until_report("p01-b", "runs anew", |report| report.started_at != started);
+    pair.until_works("p01-b");
+    let after = client.next_after(boot_ms(), PATIENCE);
+    assert_eq!((after.by, after.term), (before.by, before.term), "H18");
+
     // Everything of it is frozen past its lease, and thawed: the token protects (I5).
     pair.signal_server("p01-b", Signal::STOP);
     let frozen = boot_ms();
