@@ -22,6 +22,7 @@ mod holder;
 mod ledger;
 mod message;
 mod node;
+mod outlook;
 mod time;
 mod voter;
 mod voters;

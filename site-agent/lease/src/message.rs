@@ -4,7 +4,7 @@ use crate::time::{Mono, Ms};
 use crate::voters::{Configuration, Epoch, Term, Voter, Voters};
 
 /// One message. Every one carries the newest epoch its sender has stored.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Message<N> {
     /// The sender's newest epoch.
     pub epoch: Epoch,
@@ -13,7 +13,7 @@ pub struct Message<N> {
 }
 
 /// What a message says. `sent` is the sender's own clock when it asked, given back with the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Body<N> {
     /// Would you grant? Changes nothing (R10).
     PreAsk {

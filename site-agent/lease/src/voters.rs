@@ -46,7 +46,7 @@ pub struct Epoch {
 }
 
 /// A set of voters, and its place among all such sets of the site.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Voters<N> {
     /// Its place.
     pub epoch: Epoch,
@@ -74,7 +74,7 @@ impl<N: Name> Voters<N> {
 
 /// The voters in force, and those that shall replace them. While there are both, whatever needs a
 /// majority needs one of each (H3).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Configuration<N> {
     /// What holds.
     pub in_force: Voters<N>,
