@@ -10,10 +10,9 @@ use crate::time::{Mono, Ms};
 use crate::voters::{Name, Voter};
 
 impl<N: Name> Node<N> {
-    /// The same node, with `origin` for `now` on its clock. What has run out is gone, and so is what
-    /// is too old to matter again. Its disk counts as written to just now.
-    #[must_use]
-    pub fn outlook(mut self, now: Mono, origin: Mono) -> Self {
+    /// Leaves of the node its outlook, with `origin` for `now` on its clock. What has run out is gone,
+    /// and so is what is too old to matter again. Its disk counts as written to just now.
+    pub fn fold(&mut self, now: Mono, origin: Mono) {
         let duration = self.timing.duration();
         let later = |at: Mono| match at > now {
             true => origin.plus(now.until(at)),
@@ -26,8 +25,8 @@ impl<N: Name> Node<N> {
             Some(Promise { until, ..alive })
         };
         self.quiet_until = later(self.quiet_until);
-        self.promise = promised(self.promise);
-        self.reserved = promised(self.reserved);
+        self.promise = promised(self.promise.take());
+        self.reserved = promised(self.reserved.take());
         self.heard = self.heard.max(self.saved.highest());
         self.progress_at = Some(origin);
         let due = self.asks_after();
@@ -65,6 +64,5 @@ impl<N: Name> Node<N> {
                     .for_each(|at| *at = origin.minus(at.until(now)));
             }
         }
-        self
     }
 }

@@ -231,7 +231,7 @@ impl Site {
         };
         let effects = node.handle(clock, input);
         if self.folds {
-            *node = node.clone().outlook(clock, clock);
+            node.fold(clock, clock);
         }
         let before = machine.disk.clone();
         let (disk, fails) = (&mut machine.disk, machine.disk_fails);
