@@ -57,8 +57,7 @@ pub(super) fn one_holds() -> Property<World> {
     })
 }
 
-/// With the first candidate's clock slow and the voter's between the two fast, the worst that a tenth
-/// allows; the second candidate's as given.
+/// At most one holds.
 #[must_use]
 pub fn lease(rules: Rules) -> World {
     let mut properties = properties();
@@ -66,11 +65,12 @@ pub fn lease(rules: Rules) -> World {
     World { rules, properties }
 }
 
-/// The bounds that are exhausted.
+/// The bounds that are exhausted: every clock a tenth slow or a tenth fast, the last voter restarting
+/// as often as it likes, a stale copy of every kind.
 #[must_use]
 pub fn lease_bounds() -> Rules {
     Rules {
-        rates: vec![SLOW, TICK, FAST],
+        rates: vec![vec![SLOW, FAST]; 3],
         timing: timing(PROMISE),
         restarts: Some(2),
         copies: 2,
@@ -84,7 +84,7 @@ pub fn lease_variants() -> Vec<Variant> {
     let plain = Rules::plain;
     let restarts = Some(2);
     let four = Rules {
-        rates: vec![TICK; 4],
+        rates: vec![vec![TICK]; 4],
         ..plain()
     };
     let three_terms = || Rules {
@@ -97,7 +97,7 @@ pub fn lease_variants() -> Vec<Variant> {
     };
     let drifting = Rules {
         timing: timing(2 * TICK),
-        rates: vec![SLOW, TICK, FAST],
+        rates: vec![vec![SLOW], vec![TICK], vec![FAST]],
         ..plain()
     };
     let restarting = || Rules {

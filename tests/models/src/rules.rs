@@ -100,8 +100,9 @@ pub struct Faults {
 /// The bounds of a model.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// How fast each host's clock runs, in thousandths; one entry a voter, the first two candidates.
-    pub rates: Vec<u64>,
+    /// How fast each host's clock may run, in thousandths, the same for ever; one entry a voter, of
+    /// whom the first two are candidates.
+    pub rates: Vec<Vec<u64>>,
     /// The lengths.
     pub timing: Timing,
     /// The highest term.
@@ -131,7 +132,7 @@ impl Rules {
     #[must_use]
     pub fn plain() -> Self {
         Self {
-            rates: vec![TICK; 3],
+            rates: vec![vec![TICK]; 3],
             timing: timing(2 * TICK),
             terms: 2,
             copies: 1,

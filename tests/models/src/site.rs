@@ -65,6 +65,8 @@ pub struct Session {
 /// A host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Machine {
+    /// How fast its clock runs, in thousandths.
+    pub rate: u64,
     /// Its voter.
     pub node: Node<u8>,
     /// The process that the node is in.
@@ -175,15 +177,17 @@ impl Machine {
 }
 
 impl Site {
-    pub(super) fn new(rules: &Rules) -> Self {
+    /// With each clock at a rate.
+    pub(super) fn new(rules: &Rules, rates: &[u64]) -> Self {
         let members = rules.hosts().map(voter).collect();
         let configuration = Configuration::of(Voters {
             epoch: Epoch::default(),
             members,
         });
-        let machine = |host: u8| {
+        let machine = |(host, rate): (u8, &u64)| {
             let saved = Saved::new(voter(host), configuration.clone());
             Shared::new(Machine {
+                rate: *rate,
                 node: start(rules, host, saved),
                 agent: Agent::Runs,
                 work: None,
@@ -194,7 +198,7 @@ impl Site {
             })
         };
         Self {
-            machines: rules.hosts().map(machine).collect(),
+            machines: rules.hosts().zip(rates).map(machine).collect(),
             mail: vec![],
             won: Term(0),
             database: Register::default(),
@@ -221,15 +225,13 @@ impl Site {
         let late = |machine: &Machine| {
             rules.is(Wrong::LateTimer) && matches!(machine.node.part(), Part::Asking(_))
         };
-        let rates = self.machines.iter().zip(&rules.rates);
-        let passed: Vec<u64> = rates
-            .map(
-                |(machine, rate)| match machine.agent == Agent::Paused || late(machine) {
-                    true => 0,
-                    false => *rate,
-                },
-            )
-            .collect();
+        let rate = |machine: &Shared<Machine>| {
+            if machine.agent == Agent::Paused || late(machine) {
+                return 0;
+            }
+            machine.rate
+        };
+        let passed: Vec<u64> = self.machines.iter().map(rate).collect();
         for (host, by) in rules.hosts().zip(&passed).filter(|(_, by)| **by > 0) {
             self.at_mut(host).passes(rules, *by);
         }

@@ -15,7 +15,7 @@ use super::site::{Agent, Machine, NOW, Packet, Session, Site};
 pub struct World {
     /// Its bounds.
     pub rules: Rules,
-    pub(super) properties: Vec<Property<World>>,
+    pub(super) properties: Vec<Property<Self>>,
 }
 
 impl fmt::Debug for World {
@@ -72,11 +72,22 @@ impl Model for World {
     type Action = Step;
 
     fn init_states(&self) -> Vec<Site> {
-        let mut site = Site::new(&self.rules);
-        if self.rules.elected {
-            self.elects(&mut site);
+        let mut all = vec![vec![]];
+        for rates in &self.rules.rates {
+            let longer = |some: &Vec<u64>| {
+                let one = |rate: &u64| [some.as_slice(), &[*rate]].concat();
+                rates.iter().map(one).collect::<Vec<_>>()
+            };
+            all = all.iter().flat_map(longer).collect();
         }
-        vec![site]
+        let site = |rates: Vec<u64>| {
+            let mut site = Site::new(&self.rules, &rates);
+            if self.rules.elected {
+                self.elects(&mut site);
+            }
+            site
+        };
+        all.into_iter().map(site).collect()
     }
 
     fn actions(&self, site: &Site, steps: &mut Vec<Step>) {

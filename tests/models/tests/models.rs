@@ -44,13 +44,7 @@ fn model_lease() {
 
 #[test]
 fn model_release() {
-    let short = without(
-        Faults {
-            hangs: 1,
-            ..Faults::default()
-        },
-        release_bounds(),
-    );
+    let short = without(Faults::default(), release_bounds());
     holds("release", release, short, release_bounds());
 }
 
