@@ -206,7 +206,12 @@ impl World {
 
     fn registers(&self, site: &Site, host: u8, steps: &mut Vec<Step>) {
         let machine = site.at(host);
-        if site.left.pauses > 0 && machine.holds() {
+        // Only a holder whom a newer term can follow within the bound.
+        let followed = machine
+            .node
+            .lease()
+            .is_some_and(|lease| lease.term.0 < self.rules.terms);
+        if site.left.pauses > 0 && machine.holds() && followed {
             steps.push(Step::Pauses(host));
         }
         if machine.agent == Agent::Paused {
