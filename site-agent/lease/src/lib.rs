@@ -23,6 +23,7 @@ mod ledger;
 mod memory;
 mod message;
 mod node;
+mod outlook;
 mod time;
 mod voter;
 mod voters;

@@ -84,10 +84,27 @@ enum Clocks {
     StandStill,
 }
 
+/// What models fold states by (H17) is no other node.
+#[test]
+fn an_outlook_answers_as_its_node_does() {
+    for seed in seeds() {
+        let (whole, folded) = (
+            faulty(seed, true, Clocks::GoOn),
+            history(seed, true, Clocks::GoOn, true),
+        );
+        assert_eq!(whole.history, folded.history, "seed {seed}");
+    }
+}
+
 fn faulty(seed: u64, changes: bool, clocks: Clocks) -> Site {
+    history(seed, changes, clocks, false)
+}
+
+fn history(seed: u64, changes: bool, clocks: Clocks, folds: bool) -> Site {
     let hosts = if seed.is_multiple_of(3) { 5 } else { 3 };
     let mut site = Site::new(hosts, seed, timing());
     site.say(0, &std::format!("seed {seed}"));
+    site.folds = folds;
     site.loses = 20;
     site.longest_delay = 40;
     for host in 0..hosts {

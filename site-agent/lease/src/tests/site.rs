@@ -89,6 +89,8 @@ pub(super) struct Site {
     pub(super) store: Store,
     /// A clock stood still once: from then on only the token protects (H6).
     stood_still: bool,
+    /// Every node is put in place of its outlook after each input, which must change nothing.
+    pub(super) folds: bool,
 }
 
 /// The default timing, with what it is declared as.
@@ -151,6 +153,7 @@ impl Site {
             timing,
             store: Store::default(),
             stood_still: false,
+            folds: false,
         };
         for host in all {
             site.start(host);
@@ -308,6 +311,9 @@ impl Site {
             return;
         };
         let effects = node.handle(clock, input);
+        if self.folds {
+            node.fold(clock, clock);
+        }
         let before = machine.disk.clone();
         let (disk, fails) = (&mut machine.disk, machine.disk_fails);
         let committed = effects.commit(|saved| {
