@@ -5,7 +5,6 @@
 //! Nothing that runs a site calls this, and it decides nothing.
 
 use crate::handover::READY_WITHIN;
-use crate::memory::Version;
 use crate::node::{Node, Part, Promise};
 use crate::time::{Mono, Ms};
 use crate::voters::{Name, Voter};
@@ -28,11 +27,7 @@ impl<N: Name> Node<N> {
         self.quiet_until = later(self.quiet_until);
         self.promise = promised(self.promise.take());
         self.reserved = promised(self.reserved.take());
-        // What was never declared is the same in every version.
-        let memory = &mut self.saved.memory;
-        if memory.declared.is_none() && memory.request.is_none() && memory.failovers.is_empty() {
-            memory.version = Version::default();
-        }
+        // A count for peers: nothing here is decided by it.
         self.saved.votes = 0;
         self.heard = self.heard.max(self.saved.highest());
         self.progress_at = Some(origin);
