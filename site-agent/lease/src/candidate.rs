@@ -135,7 +135,7 @@ impl<N: Name> Node<N> {
             | Part::Holding(_)
             | Part::Stopping(_) => return,
         };
-        if !self.saved.configuration.has(from) {
+        if !self.saved.configuration.has(from) && !self.guests.contains(from) {
             turn.notes.push(Note::Stranger(from.clone()));
             return;
         }

@@ -71,6 +71,9 @@ pub enum Input<N> {
         /// What it may do from now on.
         standing: Standing,
     },
+    /// These shall vote and don't: a holder tells them, too, that it goes on, and hears whether they
+    /// are there (H3: they are let in again once they are).
+    Guests(BTreeSet<Voter<N>>),
     /// Replace the voters.
     Change {
         /// All of the new ones.
@@ -160,6 +163,8 @@ pub struct Node<N> {
     pub(crate) jitter: Ms,
     pub(crate) progress_at: Option<Mono>,
     pub(crate) ready: bool,
+    /// Told of renewals without a vote.
+    pub(crate) guests: BTreeSet<Voter<N>>,
     /// The declared active, and the memory this was said about.
     pub(crate) told: Option<(N, u64)>,
     /// The term being given up is refused by what it should fence: the next is asked for at once.
@@ -181,7 +186,7 @@ impl<N: Name> Node<N> {
 
     /// A node that starts, with what its ledger holds. Whatever it held before is not held now (R13).
     #[must_use]
-    pub const fn start(saved: Saved<N>, timing: Timing, standing: Standing, now: Mono) -> Self {
+    pub fn start(saved: Saved<N>, timing: Timing, standing: Standing, now: Mono) -> Self {
         let quiet_until = now.plus(saved.longest);
         Self {
             saved,
@@ -196,6 +201,7 @@ impl<N: Name> Node<N> {
             jitter: Ms(0),
             progress_at: None,
             ready: false,
+            guests: BTreeSet::new(),
             told: None,
             outranked: false,
         }
@@ -289,6 +295,7 @@ impl<N: Name> Node<N> {
             Input::Idle => self.idle(&mut turn),
             Input::HandOver { to } => self.hand_over(&mut turn, to),
             Input::Change { members } => self.change(&mut turn, members),
+            Input::Guests(guests) => self.guests = guests,
             Input::Declared { active, above } => self.told = Some((active, above)),
             Input::FailedOver(wall) => self.note_failover(&mut turn, wall),
             Input::Outranked(term) => self.outranked(&mut turn, term),

@@ -5,6 +5,7 @@
 
 mod letters;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,6 +123,7 @@ impl Voting {
             node: None,
             spec: None,
             settings: None,
+            guests: BTreeSet::new(),
             mail,
             events,
             shown,
@@ -228,6 +230,8 @@ struct Driver {
     spec: Option<Arc<LeaseSpec>>,
     /// As the node was told them last.
     settings: Option<(Timing, Standing)>,
+    /// As the node was told them last.
+    guests: BTreeSet<Voter>,
     mail: Mail,
     events: mpsc::Sender<Event>,
     shown: watch::Sender<Arc<Snapshot>>,
@@ -328,6 +332,7 @@ impl Driver {
                 None => Node::start(saved, timing, standing, now),
             });
             self.settings = Some((timing, standing));
+            self.guests.clear();
             self.snapshot.problem = None;
             self.take_all(Input::Jitter(jitter())).await?;
             self.take_all(Input::Ready(self.ready)).await?;
@@ -371,10 +376,16 @@ impl Driver {
             return Some(Input::Settings { timing, standing });
         }
         let configuration = &saved.configuration;
-        let idle = matches!(node.part(), Part::Holding(_)) && configuration.pending.is_none();
-        let members = spec::members(declared).filter(|_| idle)?;
-        let differs = members != configuration.in_force.members && members.contains(&saved.me);
-        differs.then_some(Input::Change { members })
+        let guests = spec::guests(declared, configuration);
+        if self.guests != guests {
+            self.guests.clone_from(&guests);
+            return Some(Input::Guests(guests));
+        }
+        if !matches!(node.part(), Part::Holding(_)) || configuration.pending.is_some() {
+            return None;
+        }
+        let members = spec::wanted(declared, node, boot_now())?;
+        Some(Input::Change { members })
     }
 
     /// One input; its answers to `asker` come back, everything else is carried out.
