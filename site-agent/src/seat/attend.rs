@@ -133,7 +133,7 @@ impl Attendance {
             guard = Some(link);
         }
         let folder = context.layout.root().to_owned();
-        let (voting, events) = Voting::start(folder, owner, Arc::clone(&around.tls))
+        let (voting, events) = Voting::start(folder, owner, Arc::clone(&around.tls), around.from)
             .map_err(|error| problem_of(&error))?;
         voting.tell(Arc::clone(&spec)).await;
         Ok(Self {

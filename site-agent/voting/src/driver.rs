@@ -5,6 +5,7 @@
 
 mod letters;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +90,7 @@ pub struct Voting {
 
 impl Voting {
     /// Starts the voter whose ledger is, or will be, in this folder. It votes once it is told a
-    /// lease of which it is a founder, or was let in.
+    /// lease of which it is a founder, or was let in. Letters leave from `from`, where that leads there.
     ///
     /// # Errors
     /// [`VotingError`]: its ledger is not used, and it does not vote.
@@ -97,6 +98,7 @@ impl Voting {
         folder: PathBuf,
         owner: &Owner,
         tls: Arc<ClientTls>,
+        from: Option<IpAddr>,
     ) -> Result<(Self, mpsc::Receiver<Event>), VotingError> {
         let ledger = VoteLedger::open(&folder, owner)?;
         let (commands, inbox) = mpsc::channel(INPUTS);
@@ -112,7 +114,7 @@ impl Voting {
             problem: Some("it was not told the site's voters yet".to_owned()),
         };
         let (shown, snapshot) = watch::channel(Arc::new(first.clone()));
-        let mut mail = Mail::new(owner.hierarchy.clone(), tls, reply);
+        let mut mail = Mail::new(owner.hierarchy.clone(), from, tls, reply);
         mail.route(&ledger.routes);
         let driver = Driver {
             folder,
