@@ -51,15 +51,7 @@ impl fmt::Display for HoldReason {
                 f,
                 "{server} was the active site server and is not seen stopped"
             ),
-            Self::PortTaken {
-                group,
-                by,
-                server,
-                port,
-            } => write!(
-                f,
-                "{group} wants port {port}, which {by} has on {server}, and no other server can take it"
-            ),
+            Self::PortTaken { .. } => self.write_port(f),
             Self::Protected => f.write_str("it is protected: removing it takes two commits"),
             Self::FailoversSpent { .. }
             | Self::FoundingWaits { .. }
@@ -123,6 +115,22 @@ impl HoldReason {
             }
             _ => Ok(()),
         }
+    }
+
+    fn write_port(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::PortTaken {
+            group,
+            by,
+            server,
+            port,
+        } = self
+        else {
+            return Ok(());
+        };
+        write!(
+            f,
+            "{group} wants port {port}, which {by} has on {server}, and no other server can take it"
+        )
     }
 
     /// What a person can do about what holds up a site's lease.

@@ -9,6 +9,7 @@ mod alias;
 mod attend;
 mod handover;
 mod progress;
+mod resume;
 mod sickness;
 mod workload;
 
@@ -25,6 +26,8 @@ use stead_wire::tls::ClientTls;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+pub use resume::Resume;
 
 use crate::chain;
 use crate::supervisor::Context;
@@ -74,6 +77,10 @@ enum Question {
     HandOver {
         to: ServerName,
         answer: oneshot::Sender<Result<(), String>>,
+    },
+    /// What the program that replaces this one may go on with.
+    Resume {
+        answer: oneshot::Sender<Option<Resume>>,
     },
     /// Leave the lease in order: the agent ends.
     Leave { done: oneshot::Sender<()> },
@@ -168,6 +175,14 @@ impl Seat {
             Ok(Err(_)) => Err("the seat was given up meanwhile".to_owned()),
             Err(_) => Err("it was not begun in time; ask for the status".to_owned()),
         }
+    }
+
+    /// What the program that replaces this one may go on with; none: no term is held here, or it is
+    /// being handed over.
+    pub async fn resume(&self) -> Option<Resume> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Question::Resume { answer }).ok()?;
+        timeout(HANDOVER, answered).await.ok()?.ok()?
     }
 
     /// Leaves the lease in order: hands over if somebody is ready, else ends the work and releases.

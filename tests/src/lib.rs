@@ -3,6 +3,7 @@
 //! The library part holds what several of them share. It proves nothing by itself.
 
 pub mod bench;
+pub mod chance;
 pub mod cut;
 pub mod harness;
 pub mod hosts;

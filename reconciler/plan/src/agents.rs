@@ -12,7 +12,7 @@ use stead_schemas::plan::{Action, HoldReason, Move, Step, Wait};
 use crate::members::{Group, Listing, Member, Now};
 use crate::road::{Draft, install_id};
 use crate::world::{Hearing, Seen, Server, Well, World};
-use crate::{leave, updates};
+use crate::{lease, lease_steps, leave, updates};
 
 /// Decides every member of a group: sets its listing and drafts its agent steps.
 pub(crate) fn decide<'a>(
@@ -235,12 +235,18 @@ fn present(
     if member.well == Well::Sick {
         note_sick(world, group, member, draft);
     }
-    Listing {
+    let mut listing = Listing {
         now: by_health(member),
         later: (member.well != Well::Unclear || !member.is_served()).then_some(true),
         publish_waits: vec![healthy(world, group, member)],
         ..Listing::default()
+    };
+    if group.leased && lease::decides(world) {
+        // The alias is its holder's to write until the lease has ended (H22).
+        listing.now = Now::AsServed;
+        listing.publish_waits.push(lease_steps::all_vote(world));
     }
+    listing
 }
 
 fn by_health(member: &Member<'_>) -> Now {

@@ -205,6 +205,15 @@ pub(crate) fn ends(world: &World<'_>) -> bool {
     lease.known.voters.is_none() || lease.is_as_declared() || ended()
 }
 
+/// Whether a lease says now who is active: then the alias is its holder's to write, too (H22).
+pub(crate) fn decides(world: &World<'_>) -> bool {
+    match world.lease.rule {
+        Rule::Leased(_) => true,
+        Rule::Ending(_) => !ends(world),
+        Rule::Over | Rule::None => false,
+    }
+}
+
 /// What a server is to be told; none: that it has no part in a lease. `founding`: a new site's
 /// voters may begin.
 pub(crate) fn spec_for(

@@ -82,7 +82,7 @@ fn holds(world: &World<'_>, server: &Server<'_>) -> bool {
         || matches!(part, Some(LeasePart::Holding | LeasePart::Stopping))
 }
 
-fn all_vote(world: &World<'_>) -> Wait {
+pub(crate) fn all_vote(world: &World<'_>) -> Wait {
     Wait::Voters(world.lease.declared().into_iter().cloned().collect())
 }
 

@@ -177,10 +177,7 @@ fn group<'a>(
         if placed.stuck.contains(&server.name) && port != Some(group.source.port()) {
             member.outdated = false;
         }
-        // Under a lease the alias is its holder's to write (H22).
-        if !matches!(source, Source::SiteServer(site_server) if site_server.has_lease()) {
-            member.entries = board.entries(&group, &member);
-        }
+        member.entries = board.entries(&group, &member);
         group.members.push(member);
     }
     group

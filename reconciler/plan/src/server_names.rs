@@ -11,6 +11,7 @@ use stead_schemas::observed::RecordObserved;
 use stead_schemas::plan::{Action, HoldReason, Step, StepId, Wait};
 use stead_schemas::record::{RecordKey, RecordSet, RecordType};
 
+use crate::lease;
 use crate::members::Group;
 use crate::publish::{
     Board, Standing, address_data, alias_key, alias_keys, first_set, server_key, srv_targets,
@@ -95,8 +96,8 @@ impl<'a> ServerNames<'a> {
         dns: &DnsDesired,
         draft: &mut Draft,
     ) {
-        let desired = world.desired.and_then(|site| site.site_server.as_ref());
-        let Some(site_server) = desired.filter(|site_server| site_server.has_lease()) else {
+        let site_server = world.lease.site_server();
+        let Some(site_server) = site_server.filter(|_| lease::decides(world)) else {
             return;
         };
         let code = world.code.dns_label();

@@ -120,8 +120,8 @@ impl Site {
             recorded: known.map_or_else(Arc::default, |site| Arc::clone(&site.context.recorded)),
             suspended: suspensions_of(&snapshot.suspensions, code),
             permits: Permits::all(),
-            replaced: Default::default(),
-            witness: Default::default(),
+            replaced: known.map_or_else(Default::default, |site| site.context.replaced.clone()),
+            witness: known.map_or_else(Default::default, |site| site.context.witness.clone()),
         };
         let mut site = Self {
             desired,

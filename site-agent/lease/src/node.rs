@@ -201,6 +201,42 @@ impl<N: Name> Node<N> {
         }
     }
 
+    /// A node that goes on with a term that this very process held before its program was replaced in
+    /// place, as its guard vouches (H18); none where the ledger or the clock says otherwise. Its vote
+    /// is silent as after any start, and no answer to what was asked before counts.
+    #[must_use]
+    pub fn resume(
+        saved: Saved<N>,
+        timing: Timing,
+        standing: Standing,
+        now: Mono,
+        (term, until): (Term, Mono),
+    ) -> Option<Self> {
+        let granted = saved.granted.as_ref();
+        let mine = granted.is_some_and(|(known, to)| *known == term && *to == saved.me);
+        if !mine || saved.closed >= term || until.minus(timing.stop_before()) <= now {
+            return None;
+        }
+        let me = saved.me.clone();
+        let mut node = Self::start(saved, timing, standing, now);
+        node.promise = Some(Promise {
+            to: me.clone(),
+            until: now.plus(timing.promise()),
+        });
+        node.part = Part::Holding(Lease {
+            term,
+            until,
+            acknowledged: BTreeMap::new(),
+            ready_at: BTreeMap::new(),
+            stored: BTreeSet::from([me]),
+            renew_at: now,
+            since: now,
+            remembered_at: now,
+            handing_to: None,
+        });
+        Some(node)
+    }
+
     /// Its ledger, as it must be on disk.
     #[must_use]
     pub const fn saved(&self) -> &Saved<N> {

@@ -90,7 +90,9 @@ pub struct Voting {
 
 impl Voting {
     /// Starts the voter whose ledger is, or will be, in this folder. It votes once it is told a
-    /// lease of which it is a founder, or was let in. Letters leave from `from`, where that leads there.
+    /// lease of which it is a founder, or was let in. Letters leave from `from`, where that leads
+    /// there. `resume`: a term that this very process held until its program was replaced, and the
+    /// end of that lease (H18).
     ///
     /// # Errors
     /// [`VotingError`]: its ledger is not used, and it does not vote.
@@ -99,6 +101,7 @@ impl Voting {
         owner: &Owner,
         tls: Arc<ClientTls>,
         from: Option<IpAddr>,
+        resume: Option<(Term, Mono)>,
     ) -> Result<(Self, mpsc::Receiver<Event>), VotingError> {
         let ledger = VoteLedger::open(&folder, owner)?;
         let (commands, inbox) = mpsc::channel(INPUTS);
@@ -128,6 +131,7 @@ impl Voting {
             snapshot: first,
             heard_at: None,
             ready: false,
+            resume,
             retired: false,
         };
         let task = tokio::spawn(driver.run(inbox, replies));
@@ -235,6 +239,8 @@ struct Driver {
     heard_at: Option<WallMs>,
     /// As it was told last; a node that starts knows nothing.
     ready: bool,
+    /// What the program before this one held, in the same process.
+    resume: Option<(Term, Mono)>,
     /// It found out that it must not vote.
     retired: bool,
 }
@@ -315,7 +321,15 @@ impl Driver {
             let nobody = || Saved::new(me.clone(), spec::nobody());
             let saved = self.ledger.saved.clone().unwrap_or_else(nobody);
             let standing = spec::standing(&spec, &me.name, &saved.memory, wall_now());
-            self.node = Some(Node::start(saved, timing, standing, boot_now()));
+            let now = boot_now();
+            let goes_on = self
+                .resume
+                .take()
+                .and_then(|held| Node::resume(saved.clone(), timing, standing, now, held));
+            self.node = Some(match goes_on {
+                Some(node) => node,
+                None => Node::start(saved, timing, standing, now),
+            });
             self.settings = Some((timing, standing));
             self.snapshot.problem = None;
             self.take_all(Input::Jitter(jitter())).await?;

@@ -7,6 +7,7 @@ mod build;
 mod converge;
 mod dns;
 mod emulator;
+mod failover;
 mod figure;
 mod fleet;
 mod footprint;
@@ -27,12 +28,14 @@ use figure::Report;
 type Bench = fn() -> Report;
 
 /// Every bench, in the order in which all of them run.
-const BENCHES: [(&str, Bench); 5] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("plan", plan::run),
     ("watch", watch::run),
     ("dns", dns::run),
     ("converge", converge::run),
     ("footprint", footprint::run),
+    ("switchover", failover::switchover),
+    ("failover", failover::failover),
 ];
 
 /// Runs what the command line names: one bench, or all of them.

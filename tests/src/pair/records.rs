@@ -3,10 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::{CANDIDATES, Pair, Write};
+
+/// Where the embedded store listens.
+pub const STORE_PORT: u16 = 7450;
 
 /// One entry of the store's log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -17,8 +22,9 @@ pub struct Entry {
     pub term: u64,
     /// Who wrote it.
     pub holder: String,
-    /// The writer's name for it.
-    pub id: String,
+    /// The writer's name for it; none: it has none, as the site server's own beats.
+    #[serde(default)]
+    pub id: Option<String>,
 }
 
 /// A time in which a site server worked, boot time in milliseconds.
@@ -47,21 +53,32 @@ enum Line {
     End { term: u64, from: u64, to: u64 },
 }
 
-impl Pair {
+/// Where the records of a site are.
+#[derive(Debug, Clone)]
+pub struct Records {
+    /// The store.
+    pub store: SocketAddr,
+    /// The data folder of each site server.
+    pub folders: Vec<(&'static str, PathBuf)>,
+}
+
+impl Records {
     /// The whole log of the store.
     ///
     /// # Panics
     /// When the store does not answer.
     #[must_use]
     pub fn log(&self) -> Vec<Entry> {
-        let address = self.hosts.address("p01-w");
         let client = reqwest::Client::builder().no_proxy().build();
         let client = client.expect("fixed settings make a client");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let (mut from, mut log) = (1, Vec::new());
         loop {
-            let url = format!("http://{address}:7450/v1/log?from={from}");
-            let page: Page = self
-                .runtime
+            let url = format!("http://{}/v1/log?from={from}", self.store);
+            let page: Page = runtime
                 .block_on(async { client.get(&url).send().await?.json().await })
                 .expect("the store answers");
             if page.entries.is_empty() {
@@ -79,17 +96,16 @@ impl Pair {
     #[must_use]
     pub fn intervals(&self) -> Vec<Interval> {
         let mut found: BTreeMap<(u64, u64, &'static str), Option<u64>> = BTreeMap::new();
-        for server in CANDIDATES {
-            let folder = self.state(server).join("data/siteServer");
+        for (server, folder) in &self.folders {
             for name in ["intervals.log.1", "intervals.log"] {
                 let text = fs::read_to_string(folder.join(name)).unwrap_or_default();
                 for line in text.lines() {
                     match serde_json::from_str(line).expect("a line of intervals") {
                         Line::Begin { term, from } => {
-                            found.entry((from, term, server)).or_default();
+                            found.entry((from, term, *server)).or_default();
                         }
                         Line::End { term, from, to } => {
-                            found.insert((from, term, server), Some(to));
+                            found.insert((from, term, *server), Some(to));
                         }
                     }
                 }
@@ -117,6 +133,23 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// Where its records are.
+    #[must_use]
+    pub fn records(&self) -> Records {
+        let folder = |server| (server, self.state(server).join("data/siteServer"));
+        Records {
+            store: (self.hosts.address("p01-w"), STORE_PORT).into(),
+            folders: CANDIDATES.map(folder).into(),
+        }
+    }
+
+    /// See [`Records::judge`].
+    pub fn judge(&self, writes: &[Write]) {
+        self.records().judge(writes);
+    }
+}
+
 fn judge_log(log: &[Entry]) {
     let mut holders: BTreeMap<u64, &str> = BTreeMap::new();
     let mut ids = BTreeSet::new();
@@ -127,7 +160,8 @@ fn judge_log(log: &[Entry]) {
     for entry in log {
         let holder = holders.entry(entry.term).or_insert(&entry.holder);
         assert_eq!(*holder, entry.holder, "two holders of one term: {entry:?}");
-        assert!(ids.insert(&entry.id), "written twice: {entry:?}");
+        let new = entry.id.as_ref().is_none_or(|id| ids.insert(id));
+        assert!(new, "written twice: {entry:?}");
     }
 }
 
@@ -136,7 +170,9 @@ fn judge_writes(log: &[Entry], writes: &[Write]) {
     for write in writes {
         let entry = by_sequence.get(&write.sequence);
         let kept = entry.is_some_and(|entry| {
-            entry.id == write.id && entry.term == write.term && entry.holder == write.by
+            entry.id.as_ref() == Some(&write.id)
+                && entry.term == write.term
+                && entry.holder == write.by
         });
         assert!(kept, "an acknowledged write is lost: {write:?}, {entry:?}");
     }

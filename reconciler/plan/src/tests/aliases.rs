@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use stead_schemas::desired::SiteDesired;
 use stead_schemas::record::{RecordData, RecordSet};
 use stead_schemas::time::WallMs;
 
 use super::model::{Model, SiteExt, mk_site, name};
+use super::voters::leased;
 use crate::render::road;
 use crate::wanted_records;
 
@@ -15,9 +17,17 @@ fn pair(passive: &[&str]) -> Model {
     let site = mk_site("P01")
         .servers("a", &["p01-a"])
         .servers("b", &["p01-b"]);
-    let mut model = Model::new(site.site_server("p01-a", passive));
+    let mut model = Model::new(with(site, passive));
     model.converge(12);
     model
+}
+
+fn with(site: SiteDesired, passive: &[&str]) -> SiteDesired {
+    if passive.is_empty() {
+        site.site_server("p01-a", passive)
+    } else {
+        leased(site, "p01-a", passive, &[])
+    }
 }
 
 /// An agent publishes, as it does without asking the reconciler.
@@ -68,20 +78,23 @@ fn a_foreign_alias_in_the_agents_way_is_told() {
 fn with_its_first_passive_the_alias_passes_to_the_agents_and_with_its_last_back() {
     let mut model = pair(&[]);
     assert_eq!(model.served_as(ALIAS), ["10.1.0.11"]);
-    model.change(|site| site.site_server.as_mut().unwrap().passive = vec![name("p01-b")]);
-    model.converge(3);
+    model.change(|site| *site = with(site.clone(), &["p01-b"]));
+    model.converge(8);
     assert_eq!(model.served_as(ALIAS), ["10.1.0.11"], "left as it was");
     publish(&mut model, 12, &agents_mark(8));
     model.converge(3);
     assert_eq!(model.served_as(ALIAS), ["10.1.0.12"]);
-    model.change(|site| site.site_server.as_mut().unwrap().passive.clear());
-    let planned = &model.plan().records[&name(ALIAS)];
+    model.change(|site| *site = with(site.clone(), &[]));
+    assert!(model.plan().records.is_empty(), "not before the lease ends");
+    let plans = model.converge(8);
+    let mut planned = plans
+        .iter()
+        .filter_map(|plan| plan.records.get(&name(ALIAS)));
     assert_eq!(
-        planned.expect_mark.as_deref(),
+        planned.next().unwrap().expect_mark.as_deref(),
         Some(&*agents_mark(8)),
         "the mark whose term the writer keeps"
     );
-    model.converge(3);
     assert_eq!(model.served_as(ALIAS), ["10.1.0.11"]);
 }
 

@@ -1,6 +1,8 @@
 //! Tests: named rules, and random histories of a whole site with its invariants after every event.
 
 mod memory;
+mod pauses;
 mod random;
 mod rules;
 mod site;
+mod store;
