@@ -146,7 +146,6 @@ impl Lab {
         serde_json::from_slice(&done.stdout).unwrap_or_default()
     }
 
-
     fn until(&self, what: &str, done: impl FnMut() -> bool) {
         wait_until(what, Duration::from_secs(60), done, || self.log());
     }
@@ -213,9 +212,12 @@ fn i6_the_labs_pair_fails_over_whatever_breaks_it() {
     if rustix::process::geteuid().is_root() {
         lab.lab(&["cut", "p01-b"]);
         assert_eq!(Lab::next_writer(&client), "p01-a");
-        lab.until("p01-b stops, and its store is out of reach", || {
-            let lease = &lab.site_server("p01-b")["lease"];
-            lease["part"] == "following" && lease["ready"] == false
+        lab.until("p01-b stops; its own agent reaches it, it no store", || {
+            let report = lab.site_server("p01-b");
+            let message = report["instances"]["siteServer"]["message"].as_str();
+            report["lease"]["part"] == "following"
+                && report["lease"]["ready"] == false
+                && message.is_some_and(|text| text.contains("503"))
         });
         lab.lab(&["heal", "p01-b"]);
     } else {

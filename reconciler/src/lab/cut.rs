@@ -18,10 +18,16 @@ pub(super) struct Cuts {
 }
 
 impl Cuts {
-    /// None yet.
-    pub(super) fn new() -> Self {
+    /// None yet, in the network with this number. What an earlier lab left there (it was killed) is
+    /// removed: it would cut this one.
+    pub(super) fn new(network: u8) -> Self {
+        let table = format!("stead-lab-127-{network}");
+        if rustix::process::geteuid().is_root() {
+            // Without nft there is nothing left, and mostly there is nothing anyway.
+            drop(nft(&format!("delete table inet {table}\n")));
+        }
         Self {
-            table: format!("stead-lab-{}", std::process::id()),
+            table,
             cut: BTreeSet::new(),
             made: false,
         }

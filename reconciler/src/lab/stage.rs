@@ -59,12 +59,13 @@ pub async fn run(ui: &Ui, folder: Folder) -> CommandResult {
     let scene = Scene::set(&folder)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(io::Error::from)?;
+    let cuts = Cuts::new(scene.network.number());
     let mut stage = Stage {
         ui: *ui,
         folder,
         scene,
         programs: Programs::default(),
-        cuts: Cuts::new(),
+        cuts,
         story: Story::default(),
         cgroups: BTreeSet::new(),
         started: Instant::now(),
