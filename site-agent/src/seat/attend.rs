@@ -270,7 +270,7 @@ impl Attendance {
         let alias = if alias { None } else { self.publish(term) };
         if let Some(held) = &mut self.held {
             held.rests_on(lease, &self.spec);
-            held.alias = alias.or(held.alias.take());
+            held.alias = alias.or_else(|| held.alias.take());
         }
         let handing_over = self.ending.as_mut().filter(|ending| ending.term == term);
         if let Some(ending) = handing_over {
