@@ -13,6 +13,7 @@ mod resume;
 mod sickness;
 mod workload;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub struct Surroundings {
     pub context: Arc<Context>,
     /// What it calls others with.
     pub tls: Arc<ClientTls>,
+    /// Where its calls leave from.
+    pub from: Option<IpAddr>,
     /// The hierarchy.
     pub hierarchy: ObjectName,
     /// The agent's settings, for its guard.

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use stead_schemas::declared::settings::{AgentConfig, CgroupUse, TlsFiles};
 use stead_schemas::names::{IdentityKind, ServerName};
+use stead_wire::local::of_listener;
 use stead_wire::material::Material;
 use stead_wire::serve::{Limits, serve as serve_tls};
 use stead_wire::tls::{ClientTls, ServerTls};
@@ -69,6 +70,7 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     };
     let ledger = Ledger::load(layout.root(), &owner)?.unwrap_or_else(|| Ledger::new(owner));
     let board = Board::new(first_report(config.server.clone(), &ledger));
+    let own = crate::net::own_loopback(config.spec.listen);
     let context = Arc::new(Context {
         exe: exe.clone(),
         cgroups: cgroups(&config, &layout),
@@ -76,7 +78,8 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
         server: config.server.clone(),
         layout: layout.clone(),
         board: board.clone(),
-        client: crate::net::probe_client(),
+        own,
+        client: crate::net::probe_client(own),
     });
     let seat = take_seat(file, &config, &context, &client_tls, &ledger);
     let supervisor = Supervisor::start(context, ledger.assignment.as_ref(), &ledger.secrets).await;
@@ -91,6 +94,7 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
         board,
         layout,
         tls: Arc::clone(&client_tls),
+        from: of_listener(config.spec.listen),
         reconcilers: config.spec.reconcilers.clone(),
         seat,
         supervisor,
@@ -138,6 +142,7 @@ fn take_seat(
     let seat = Seat::new(Surroundings {
         context: Arc::clone(context),
         tls: Arc::clone(tls),
+        from: of_listener(config.spec.listen),
         hierarchy: config.spec.hierarchy.clone(),
         config: file.to_owned(),
     });
@@ -160,7 +165,8 @@ pub fn bare_context(layout: Layout, ledger: &Ledger) -> io::Result<Context> {
         board: Board::new(first_report(server.clone(), ledger)),
         server,
         layout,
-        client: crate::net::probe_client(),
+        own: None,
+        client: crate::net::probe_client(None),
     })
 }
 

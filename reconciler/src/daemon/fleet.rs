@@ -4,7 +4,7 @@
 //! ending tasks is all that happens here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use stead_schemas::desired::SiteDesired;
@@ -28,6 +28,8 @@ pub struct Fleet {
     told: BTreeMap<SiteCode, Told>,
     crews: BTreeMap<SiteCode, Crew>,
     applied: Option<Arc<InForce>>,
+    /// Where calls to agents leave from.
+    from: Option<IpAddr>,
 }
 
 /// The tasks of one site.
@@ -48,6 +50,13 @@ impl Drop for Ended {
     }
 }
 
+/// This reconciler's own address, where it is one of several programs on the loopback. Elsewhere the
+/// system chooses: what is declared is where others find it, which need not be an address of this host.
+fn own_address(force: &InForce, name: &ServerName) -> Option<IpAddr> {
+    let declared = force.desired.reconcilers.get(name)?;
+    Some(declared.address).filter(IpAddr::is_loopback)
+}
+
 impl Fleet {
     /// No task yet; what is remembered is taken up with the first revision.
     #[must_use]
@@ -64,6 +73,7 @@ impl Fleet {
             told,
             crews: BTreeMap::new(),
             applied: None,
+            from: None,
         }
     }
 
@@ -109,6 +119,7 @@ impl Fleet {
             .applied
             .as_ref()
             .is_none_or(|applied| applied.desired.dns != force.desired.dns);
+        self.from = own_address(force, &self.core.config.name);
         for code in codes {
             self.apply_site(&code, force.desired.sites.get(&code), all);
         }
@@ -201,7 +212,8 @@ impl Fleet {
                 continue;
             }
             let identity = self.core.agent_identity(&server);
-            let peer = Arc::new(Peer::new(addr, identity, Arc::clone(&self.core.tls)));
+            let peer = Peer::new(addr, identity, Arc::clone(&self.core.tls));
+            let peer = Arc::new(peer.leaving_from(self.from));
             site.world().peers.insert(server.clone(), Arc::clone(&peer));
             let agent = Agent {
                 core: Arc::clone(&self.core),

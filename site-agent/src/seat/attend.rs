@@ -161,7 +161,8 @@ impl Attendance {
             guard = Some(link);
         }
         let folder = context.layout.root().to_owned();
-        let (voting, events) = Voting::start(folder, owner, Arc::clone(&around.tls), resume)
+        let tls = Arc::clone(&around.tls);
+        let (voting, events) = Voting::start(folder, owner, tls, around.from, resume)
             .map_err(|error| problem_of(&error))?;
         voting.tell(Arc::clone(&spec)).await;
         Ok(Self {
@@ -269,7 +270,7 @@ impl Attendance {
         let alias = if alias { None } else { self.publish(term) };
         if let Some(held) = &mut self.held {
             held.rests_on(lease, &self.spec);
-            held.alias = alias.or(held.alias.take());
+            held.alias = alias.or_else(|| held.alias.take());
         }
         let handing_over = self.ending.as_mut().filter(|ending| ending.term == term);
         if let Some(ending) = handing_over {

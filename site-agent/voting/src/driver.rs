@@ -6,6 +6,7 @@
 mod letters;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,8 +91,9 @@ pub struct Voting {
 
 impl Voting {
     /// Starts the voter whose ledger is, or will be, in this folder. It votes once it is told a
-    /// lease of which it is a founder, or was let in. `resume`: a term that this very process held
-    /// until its program was replaced, and the end of that lease (H18).
+    /// lease of which it is a founder, or was let in. Letters leave from `from`, where that leads
+    /// there. `resume`: a term that this very process held until its program was replaced, and the
+    /// end of that lease (H18).
     ///
     /// # Errors
     /// [`VotingError`]: its ledger is not used, and it does not vote.
@@ -99,6 +101,7 @@ impl Voting {
         folder: PathBuf,
         owner: &Owner,
         tls: Arc<ClientTls>,
+        from: Option<IpAddr>,
         resume: Option<(Term, Mono)>,
     ) -> Result<(Self, mpsc::Receiver<Event>), VotingError> {
         let ledger = VoteLedger::open(&folder, owner)?;
@@ -115,7 +118,7 @@ impl Voting {
             problem: Some("it was not told the site's voters yet".to_owned()),
         };
         let (shown, snapshot) = watch::channel(Arc::new(first.clone()));
-        let mut mail = Mail::new(owner.hierarchy.clone(), tls, reply);
+        let mut mail = Mail::new(owner.hierarchy.clone(), from, tls, reply);
         mail.route(&ledger.routes);
         let driver = Driver {
             folder,
