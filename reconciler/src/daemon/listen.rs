@@ -85,7 +85,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// The API over mutual TLS, for operators.
+    /// Over mutual TLS: the API for operators, and what voters ask of a witness.
     ///
     /// # Errors
     /// [`ListenError::Tcp`].
@@ -94,9 +94,10 @@ impl Listeners {
         addr: SocketAddr,
         tls: Arc<ServerTls>,
         backend: Arc<dyn Backend>,
+        letters: Router,
     ) -> Result<SocketAddr, ListenError> {
         let (listener, addr) = bind(addr, "the API").await?;
-        let app = router(backend, Access::Tls);
+        let app = router(backend, Access::Tls).merge(letters);
         let stop = stopped(self.stop.clone());
         self.tasks
             .spawn(serve(listener, tls, app, Limits::default(), stop));

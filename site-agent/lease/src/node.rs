@@ -213,6 +213,18 @@ impl<N: Name> Node<N> {
         &self.part
     }
 
+    /// What it may do.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// How long things last.
+    #[must_use]
+    pub const fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
     /// Who is promised to be let alone, and for how long still.
     #[must_use]
     pub fn promised(&self, now: Mono) -> Option<(&Voter<N>, Ms)> {

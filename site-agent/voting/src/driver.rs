@@ -5,6 +5,7 @@
 
 mod letters;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +110,8 @@ impl Voting {
             takeover: None,
             routes: ledger.routes.clone(),
             refused: 0,
+            heard: BTreeMap::new(),
+            since: boot_now(),
             problem: Some("it was not told the site's voters yet".to_owned()),
         };
         let (shown, snapshot) = watch::channel(Arc::new(first.clone()));
