@@ -179,6 +179,9 @@ pub struct MemoryReport {
     /// When passives took over by themselves.
     #[serde(default)]
     pub failovers: Vec<WallMs>,
+    /// Voters that a person gave up, with the lives of their ledgers (H32).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<ServerName, u64>,
 }
 
 /// How the lease was taken up, by the taker's wall clock.
@@ -218,6 +221,8 @@ pub enum TakeoverCause {
     First,
     /// It was handed over.
     Handover,
+    /// A person said that the others are gone for good (H32).
+    Promoted,
 }
 
 /// `POST /v1/handover`: hand the lease to this voter (H11).

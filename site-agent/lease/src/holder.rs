@@ -62,6 +62,7 @@ impl<N: Name> Node<N> {
         };
         self.send_all(turn, &renew);
         self.ask_to_store(turn);
+        self.tell_the_lost(turn);
         self.extend_lease(turn);
         self.settle_change(turn);
     }

@@ -23,6 +23,7 @@ mod ledger;
 mod memory;
 mod message;
 mod node;
+mod promote;
 mod time;
 mod voter;
 mod voters;
@@ -30,7 +31,9 @@ mod voters;
 #[cfg(test)]
 mod tests;
 
-pub use effects::{Action, ChangeRefusal, Committed, Effects, HandoverRefusal, How, Note};
+pub use effects::{
+    Action, ChangeRefusal, Committed, Effects, HandoverRefusal, How, Note, PromoteRefusal,
+};
 pub use ledger::Saved;
 pub use memory::{Memory, Version};
 pub use message::{Body, Message};

@@ -50,6 +50,11 @@ pub enum Input<N> {
         /// The successor.
         to: Voter<N>,
     },
+    /// Go on alone: a person says that these voters are gone for good (H32).
+    Promote {
+        /// The lost.
+        lost: BTreeSet<Voter<N>>,
+    },
     /// Git declares this voter to be active, as somebody says who knew the memory of this number.
     Declared {
         /// The declared active.
@@ -265,6 +270,7 @@ impl<N: Name> Node<N> {
             Input::Idle => self.idle(&mut turn),
             Input::HandOver { to } => self.hand_over(&mut turn, to),
             Input::Change { members } => self.change(&mut turn, members),
+            Input::Promote { lost } => self.promote(&mut turn, lost),
             Input::Declared { active, above } => self.told = Some((active, above)),
             Input::FailedOver(wall) => self.note_failover(&mut turn, wall),
             Input::Outranked(term) => self.outranked(&mut turn, term),

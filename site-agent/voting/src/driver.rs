@@ -362,7 +362,7 @@ impl Driver {
         }
         let configuration = &saved.configuration;
         let idle = matches!(node.part(), Part::Holding(_)) && configuration.pending.is_none();
-        let members = spec::members(declared).filter(|_| idle)?;
+        let members = spec::members(declared, &saved.memory).filter(|_| idle)?;
         let differs = members != configuration.in_force.members && members.contains(&saved.me);
         differs.then_some(Input::Change { members })
     }
@@ -447,6 +447,7 @@ impl Driver {
             How::Failover { from } => (TakeoverCause::Failover, from.as_ref()),
             How::First => (TakeoverCause::First, None),
             How::Handover { from } => (TakeoverCause::Handover, Some(from)),
+            How::Promoted { from } => (TakeoverCause::Promoted, from.as_ref()),
         };
         let lease = self.node.as_ref().and_then(Node::lease);
         let granted_by = lease.map_or_else(Vec::new, |lease| {

@@ -66,11 +66,23 @@ pub fn report(snapshot: &Snapshot, not_ready: Option<String>) -> LeaseReport {
     }
 }
 
+/// A person gave this life of the ledger up.
+fn given_up(node: &Node<ServerName>, me: &Voter) -> bool {
+    let saved = node.saved();
+    saved.memory.lost.contains(me) && !saved.configuration.has(me)
+}
+
 /// What a voter that may hold, and hears no majority, is waiting for.
 fn deserted(snapshot: &Snapshot) -> Option<String> {
     let node = snapshot.node.as_ref()?;
     let configuration = &node.saved().configuration;
     let me = &snapshot.me;
+    if given_up(node, me) {
+        let name = &me.name;
+        return Some(format!(
+            "it has no vote: a person gave it up with `stead promote`; run `stead replace {name}`"
+        ));
+    }
     let candidate = matches!(node.standing(), Standing::Candidate { .. });
     let waits = matches!(node.part(), Part::Following | Part::Sounding(_));
     if !candidate || !waits || !configuration.has(me) || node.promised(snapshot.at).is_some() {
@@ -137,5 +149,10 @@ fn memory(memory: &Memory<ServerName>) -> MemoryReport {
         declared: memory.declared.clone(),
         request: memory.request.clone(),
         failovers: memory.failovers.iter().copied().map(WallMs).collect(),
+        lost: memory
+            .lost
+            .iter()
+            .map(|voter| (voter.name.clone(), voter.incarnation.0))
+            .collect(),
     }
 }

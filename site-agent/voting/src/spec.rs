@@ -83,11 +83,15 @@ pub(crate) fn founding(spec: &LeaseSpec, me: &Voter) -> Option<Configuration<Ser
     })
 }
 
-/// The voters that are declared, once the life of every ledger is known.
-pub(crate) fn members(spec: &LeaseSpec) -> Option<BTreeSet<Voter>> {
+/// The voters that are declared, once the life of every ledger is known; lives that a person gave up
+/// are left out (H32).
+pub(crate) fn members(spec: &LeaseSpec, memory: &Memory<ServerName>) -> Option<BTreeSet<Voter>> {
+    let lost = |name: &ServerName| memory.lost.iter().any(|voter| voter.name == *name);
     spec.voters
         .iter()
+        .filter(|(name, declared)| declared.incarnation.is_some() || !lost(name))
         .map(|(name, declared)| Some(voter(name, declared.incarnation?)))
+        .filter(|voter| voter.as_ref().is_none_or(|v| !memory.lost.contains(v)))
         .collect()
 }
 

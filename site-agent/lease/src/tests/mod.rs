@@ -1,6 +1,7 @@
 //! Tests: named rules, and random histories of a whole site with its invariants after every event.
 
 mod memory;
+mod promote;
 mod random;
 mod rules;
 mod site;
