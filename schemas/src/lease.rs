@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::alias::AliasJob;
-use crate::names::{IdentityKind, SecretName, ServerName};
+use crate::names::{IdentityKind, SecretName, ServerName, SiteCode};
 use crate::time::{DurationMs, WallMs};
 
 /// The lease of a site, as each of its voters is told.
@@ -223,6 +223,33 @@ pub enum TakeoverCause {
     Handover,
     /// A person said that the others are gone for good (H32).
     Promoted,
+}
+
+/// `POST /v1/promote`: this server goes on alone, these voters are gone for good (H32).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PromoteRequest {
+    /// Every voter that is presumed dead.
+    pub lost: Vec<ServerName>,
+    /// Why; journalled.
+    pub reason: String,
+    /// The site, as the person typed it.
+    pub site_code: SiteCode,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PromoteAnswer {
+    /// The server that goes on alone.
+    pub server: ServerName,
+    /// The term it holds.
+    pub term: u64,
+    /// The number of the forced configuration.
+    pub number: u64,
+    /// What nothing here can prove.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// `POST /v1/handover`: hand the lease to this voter (H11).

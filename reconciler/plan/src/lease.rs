@@ -366,6 +366,12 @@ pub(crate) fn has_new_ledger(world: &World<'_>, name: &ServerName, kind: Identit
         && !world.context.replaced.contains(name)
 }
 
+/// A voter whose ledger a person gave up (`stead promote --lost`, H32): it is not let in again.
+pub(crate) fn is_given_up(world: &World<'_>, name: &ServerName, kind: IdentityKind) -> bool {
+    let lost = world.lease.known.memory.and_then(|m| m.lost.get(name));
+    lost.is_some_and(|lost| own_incarnation(world, name, kind).is_none_or(|own| own == *lost))
+}
+
 /// The founders, for a voter that has no voters yet: all of a new site once every one is heard, or
 /// the same ones again where others took them (H4).
 fn founders(
