@@ -13,6 +13,8 @@ use crate::alias::AliasJob;
 use crate::names::{IdentityKind, SecretName, ServerName, SiteCode};
 use crate::time::{DurationMs, WallMs};
 
+mod words;
+
 /// The lease of a site, as each of its voters is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

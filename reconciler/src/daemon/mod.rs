@@ -10,6 +10,7 @@
 //! Any of them may be late or broken without holding another up.
 
 pub mod backend;
+pub mod by_hand;
 pub mod claim;
 pub mod clock;
 pub mod core;
@@ -244,14 +245,16 @@ async fn listen(
     let spec = &core.config.spec;
     let desk = Arc::new(Desk(Arc::clone(core)));
     let socket = spec.api.socket();
-    listeners.socket(&socket, desk.clone())?;
+    let by_hand = by_hand::router(Arc::clone(core));
+    listeners.socket(&socket, desk.clone(), by_hand)?;
     let mut addresses = Addresses {
         socket,
         ..Addresses::default()
     };
     if let Some(addr) = spec.api.listen {
         let letters = witness::router(Arc::clone(&core.witness));
-        let bound = listeners.operators(addr, Arc::clone(tls), desk.clone(), letters);
+        let more = letters.merge(by_hand::router(Arc::clone(core)));
+        let bound = listeners.operators(addr, Arc::clone(tls), desk.clone(), more);
         addresses.operators = Some(bound.await?);
     }
     if let Some(metrics) = &spec.metrics {
