@@ -20,3 +20,4 @@ pub mod publish;
 pub mod secrets;
 pub mod site;
 pub mod store;
+pub mod witness;

@@ -20,8 +20,10 @@ use crate::time::WallMs;
 use crate::wire::{Health, Phase};
 
 mod plan;
+mod promote;
 
 pub use plan::{PLAN_BYTES_MAX, PlanRequest, PlanView, SitePlanView};
+pub use promote::PromotionRequest;
 
 /// `GET /v1/status`, also with `?site=P01`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

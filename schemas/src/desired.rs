@@ -54,6 +54,8 @@ pub struct HierarchyDesired {
 pub struct ReconcilerDesired {
     /// Its address.
     pub address: IpAddr,
+    /// Where its API listens: letters to it as a voter go there.
+    pub port: u16,
     /// Its failure zone.
     pub zone: Option<ZonePath>,
 }

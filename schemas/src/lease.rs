@@ -10,8 +10,10 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::alias::AliasJob;
-use crate::names::{IdentityKind, SecretName, ServerName};
+use crate::names::{IdentityKind, SecretName, ServerName, SiteCode};
 use crate::time::{DurationMs, WallMs};
+
+mod words;
 
 /// The lease of a site, as each of its voters is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +181,9 @@ pub struct MemoryReport {
     /// When passives took over by themselves.
     #[serde(default)]
     pub failovers: Vec<WallMs>,
+    /// Voters that a person gave up, with the lives of their ledgers (H32).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<ServerName, u64>,
 }
 
 /// How the lease was taken up, by the taker's wall clock.
@@ -218,6 +223,35 @@ pub enum TakeoverCause {
     First,
     /// It was handed over.
     Handover,
+    /// A person said that the others are gone for good (H32).
+    Promoted,
+}
+
+/// `POST /v1/promote`: this server goes on alone, these voters are gone for good (H32).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PromoteRequest {
+    /// Every voter that is presumed dead.
+    pub lost: Vec<ServerName>,
+    /// Why; journalled.
+    pub reason: String,
+    /// The site, as the person typed it.
+    pub site_code: SiteCode,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PromoteAnswer {
+    /// The server that goes on alone.
+    pub server: ServerName,
+    /// The term it holds.
+    pub term: u64,
+    /// The number of the forced configuration.
+    pub number: u64,
+    /// What nothing here can prove.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// `POST /v1/handover`: hand the lease to this voter (H11).

@@ -20,6 +20,8 @@ use crate::time::{DurationMs, WallMs};
 
 /// The agent's default TCP port.
 pub const AGENT_PORT: u16 = 7443;
+/// The reconciler's default TCP port: its API over mutual TLS, and the letters to it as a voter.
+pub const RECONCILER_PORT: u16 = 7444;
 /// Longest request or line either side reads.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A live agent says something at least this often (design section 5).

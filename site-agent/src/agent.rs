@@ -89,6 +89,13 @@ impl Agent {
                     .any(|one| one.as_str() == caller.name))
     }
 
+    /// Whether this identity may ask for a handover or a promotion: who commands, and operators with
+    /// `operate` (H31). Every operator's certificate has that today; this is the one place that says so.
+    #[must_use]
+    pub fn may_operate(&self, caller: &Identity) -> bool {
+        caller.kind == IdentityKind::Operator || self.obeys(caller)
+    }
+
     /// Takes an assignment from the reconciler `sender`. When this returns `Ok`, it is durable and
     /// being carried out.
     ///

@@ -2,7 +2,7 @@
 //! reading half of it on a socket for people on this machine.
 //!
 //! Who calls is known from the certificate. Reading is for reconcilers and operators, commanding for
-//! reconcilers, being reached for every certificate of the hierarchy.
+//! reconcilers, what is done by hand for both, being reached for every certificate of the hierarchy.
 
 mod lease;
 mod logs;
@@ -20,12 +20,14 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post, put};
 use serde::de::DeserializeOwned;
 use site_voting::PATH;
-use stead_schemas::names::IdentityKind;
+use site_voting::clock::wall_now;
+use stead_schemas::names::{Identity, IdentityKind};
 use stead_schemas::wire::{AssignRequest, ClaimRequest, ReachRequest, Refusal};
 use stead_wire::serve::Caller;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::agent::{Agent, Alive};
+use crate::commanded;
 
 /// Streams at a time, of watchers and of log readers together.
 const STREAMS: usize = 64;
@@ -59,13 +61,17 @@ impl Api {
             .route("/v1/assignment", put(assign))
             .route("/v1/claim", post(claim))
             .route("/v1/reach", post(reach))
-            .route("/v1/handover", post(lease::hand_over))
             .layer(middleware::from_fn_with_state(self.clone(), commanders));
+        let by_hand = Router::new()
+            .route("/v1/handover", post(lease::hand_over))
+            .route("/v1/promote", post(lease::promote))
+            .layer(middleware::from_fn_with_state(self.clone(), operators));
         let reads = self.reads().layer(middleware::from_fn(readers));
         Router::new()
             .route("/v1/alive", get(alive))
             .route(PATH, post(lease::letter))
             .merge(commands)
+            .merge(by_hand)
             .merge(reads)
             .with_state(self.clone())
     }
@@ -76,6 +82,19 @@ impl Api {
             .route("/v1/status", get(status))
             .route("/v1/reload", post(reload))
             .with_state(self.clone())
+    }
+
+    /// Keeps what somebody asks for by hand, and what came of it (H31).
+    async fn journal(&self, by: &Identity, text: String) {
+        tracing::warn!(%by, "by hand: {text}");
+        let (folder, by) = (self.agent.layout.root().to_owned(), by.clone());
+        let noted =
+            tokio::task::spawn_blocking(move || commanded::note(&folder, &by, &text, wall_now()));
+        match noted.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "it is not in commands.log"),
+            Err(error) => tracing::error!(%error, "it is not in commands.log"),
+        }
     }
 
     fn reads(&self) -> Router<Self> {
@@ -93,6 +112,17 @@ async fn commanders(State(api): State<Api>, request: Request, next: Next) -> Res
             next.run(Request::from_parts(parts, body)).await
         }
         Ok(Caller(caller)) => forbidden(&format!("{caller} may not command this agent")),
+        Err(response) => response,
+    }
+}
+
+async fn operators(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match caller(&mut parts).await {
+        Ok(Caller(caller)) if api.agent.may_operate(&caller) => {
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Ok(Caller(caller)) => forbidden(&format!("{caller} may not operate this agent")),
         Err(response) => response,
     }
 }

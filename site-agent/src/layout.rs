@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! agent.lock  agent.sock  guard.lock  guard.sock  guard.log  ledger.json
-//! control.sock  votes.json  progress
+//! control.sock  votes.json  progress  commands.log
 //! secrets/NAME/VERSION    archives/SHA256/    instances/GROUP/    data/GROUP/
 //! ```
 

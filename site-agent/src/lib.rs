@@ -12,6 +12,7 @@ pub mod agent;
 pub mod api;
 pub mod board;
 pub mod clock;
+pub mod commanded;
 pub mod commands;
 pub mod config;
 pub mod guard;

@@ -9,16 +9,18 @@ mod alias;
 mod attend;
 mod handover;
 mod progress;
+mod promote;
 mod resume;
 mod sickness;
 mod workload;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use site_voting::{Letter, LetterRefusal, Owner, Reply, Voting, machine_id};
+use site_voting::{Letter, LetterRefusal, Owner, Reply, Voter, Voting, machine_id};
 use stead_schemas::lease::LeaseSpec;
 use stead_schemas::names::{ObjectName, ServerName, SiteCode};
 use stead_schemas::wire::Assignment;
@@ -81,6 +83,11 @@ enum Question {
     /// What the program that replaces this one may go on with.
     Resume {
         answer: oneshot::Sender<Option<Resume>>,
+    },
+    /// Go on alone.
+    Promote {
+        lost: BTreeSet<Voter>,
+        answer: oneshot::Sender<Result<(), String>>,
     },
     /// Leave the lease in order: the agent ends.
     Leave { done: oneshot::Sender<()> },
@@ -153,14 +160,17 @@ impl Seat {
     /// # Errors
     /// [`LetterRefusal`]; then it had no effect.
     pub async fn receive(&self, caller: &str, letter: Letter) -> Result<Reply, LetterRefusal> {
-        let voting = {
-            let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            taken.as_ref().and_then(|seat| seat.voting.borrow().clone())
-        };
-        let Some(voting) = voting else {
+        let Some((_, voting)) = self.voting() else {
             return Err(LetterRefusal::Out("it has no seat in a lease".to_owned()));
         };
         voting.receive(caller, letter).await
+    }
+
+    fn voting(&self) -> Option<(SiteCode, Arc<Voting>)> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let seat = taken.as_ref()?;
+        let voting = seat.voting.borrow().clone()?;
+        Some((seat.site.clone(), voting))
     }
 
     /// Asks the holder here to hand over (H11). When this returns `Ok` it has begun.

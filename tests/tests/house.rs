@@ -21,7 +21,13 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("stead-dns", &["stead-schemas"]),
     (
         "stead",
-        &["stead-schemas", "stead-plan", "stead-wire", "stead-dns"],
+        &[
+            "stead-schemas",
+            "stead-plan",
+            "stead-wire",
+            "stead-dns",
+            "site-voting",
+        ],
     ),
     ("site-lease", &[]),
     ("lease-models", &["site-lease"]),

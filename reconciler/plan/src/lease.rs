@@ -102,7 +102,7 @@ impl<'a> Known<'a> {
     }
 
     /// The founding, where nothing was changed since.
-    fn founding(&self) -> Option<&'a BTreeMap<ServerName, u64>> {
+    pub(crate) fn founding(&self) -> Option<&'a BTreeMap<ServerName, u64>> {
         let voters = self.voters.filter(|v| (v.number, v.term) == (1, 0))?;
         Some(&voters.in_force)
     }
@@ -221,25 +221,34 @@ pub(crate) fn spec_for(
     server: &Server<'_>,
     founding: bool,
 ) -> Option<LeaseSpec> {
-    let lease = &world.lease;
-    let mut spec = match lease.rule {
-        Rule::Leased(site_server) => leased(site_server)?,
-        Rule::Ending(site_server) if !ends(world) => ending(world, site_server)?,
-        Rule::Ending(_) | Rule::Over | Rule::None => return None,
-    };
+    let mut spec = declared_spec(world)?;
     if !spec.voters.contains_key(server.name)
-        && !lease.known.has_vote(server.name)
-        && !lease.is_holder(server.name)
+        && !world.lease.known.has_vote(server.name)
+        && !world.lease.is_holder(server.name)
     {
         return None;
     }
-    keep_holder(world, &mut spec);
-    for (name, voter) in &mut spec.voters {
-        voter.incarnation = incarnation(world, name, voter.kind);
-    }
+    complete(world, &mut spec);
     spec.founders = founders(world, server, &spec, founding);
     spec.alias = alias(world, server, &spec);
     Some(spec)
+}
+
+/// What git asks of the lease, the holder and the lives of ledgers left out.
+pub(crate) fn declared_spec(world: &World<'_>) -> Option<LeaseSpec> {
+    match world.lease.rule {
+        Rule::Leased(site_server) => leased(site_server),
+        Rule::Ending(site_server) if !ends(world) => ending(world, site_server),
+        Rule::Ending(_) | Rule::Over | Rule::None => None,
+    }
+}
+
+/// Adds what the voters report: the holder, the memory, the lives of ledgers.
+pub(crate) fn complete(world: &World<'_>, spec: &mut LeaseSpec) {
+    keep_holder(world, spec);
+    for (name, voter) in &mut spec.voters {
+        voter.incarnation = incarnation(world, name, voter.kind);
+    }
 }
 
 /// How a server that may hold publishes the site's alias (H22).
@@ -355,6 +364,12 @@ pub(crate) fn has_new_ledger(world: &World<'_>, name: &ServerName, kind: Identit
     in_force.is_some()
         && own.is_some_and(|own| Some(own) != in_force && Some(own) != pending)
         && !world.context.replaced.contains(name)
+}
+
+/// A voter whose ledger a person gave up (`stead promote --lost`, H32): it is not let in again.
+pub(crate) fn is_given_up(world: &World<'_>, name: &ServerName, kind: IdentityKind) -> bool {
+    let lost = world.lease.known.memory.and_then(|m| m.lost.get(name));
+    lost.is_some_and(|lost| own_incarnation(world, name, kind).is_none_or(|own| own == *lost))
 }
 
 /// The founders, for a voter that has no voters yet: all of a new site once every one is heard, or

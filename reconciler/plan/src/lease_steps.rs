@@ -9,7 +9,9 @@ use stead_schemas::plan::{Action, HoldReason, Step, Wait};
 use stead_schemas::time::{DurationMs, WallMs};
 
 use crate::agents::{change_held, not_heard, server_about};
-use crate::lease::{Rule, ends, founding_waits, has_new_ledger, is_told, report_of, spec_for};
+use crate::lease::{
+    Rule, ends, founding_waits, has_new_ledger, is_given_up, is_told, report_of, spec_for,
+};
 use crate::leave::{self, Exit};
 use crate::members::{Group, Listing, Member};
 use crate::road::{Draft, add_wait, install_id, lease_id, remove_id, switch_id, update_id};
@@ -319,10 +321,15 @@ fn unopened(world: &World<'_>) -> Vec<Wait> {
 fn all_can_vote(world: &World<'_>) -> bool {
     world.lease.declared().into_iter().all(|name| {
         let Some(server) = world.servers.get(name) else {
-            return world.context.witness.contains_key(name);
+            return world.context.witness.contains_key(name)
+                && !is_given_up(world, name, IdentityKind::Reconciler);
         };
         let problem = report_of(server).is_some_and(|report| report.problem.is_some());
-        server.is_heard() && !problem && !has_new_ledger(world, name, IdentityKind::Server)
+        let kind = IdentityKind::Server;
+        server.is_heard()
+            && !problem
+            && !has_new_ledger(world, name, kind)
+            && !is_given_up(world, name, kind)
     })
 }
 
@@ -461,7 +468,14 @@ fn note_voters(world: &World<'_>, draft: &mut Draft) {
     for (name, voter) in site_server.lease.iter().flat_map(|lease| &lease.voters) {
         let server = world.servers.get(name).filter(|server| server.is_heard());
         let problem = server.and_then(|s| report_of(s)?.problem.clone());
-        let reason = if has_new_ledger(world, name, voter.kind) {
+        let reason = if is_given_up(world, name, voter.kind) {
+            HoldReason::VoterProblem {
+                server: name.clone(),
+                problem: format!(
+                    "given up by `stead promote`: it stays out until `stead replace {name}`"
+                ),
+            }
+        } else if has_new_ledger(world, name, voter.kind) {
             HoldReason::NewLedger {
                 server: name.clone(),
             }

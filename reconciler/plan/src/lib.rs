@@ -33,6 +33,7 @@ mod site;
 mod site_server;
 mod spec;
 mod updates;
+mod witness;
 mod world;
 
 #[cfg(test)]
@@ -47,3 +48,4 @@ pub use place::placement;
 pub use readings::{record_keys, served_instances, wanted_records};
 pub use recorded::{objects, recorded_after};
 pub use site::plan_site;
+pub use witness::witness_spec;

@@ -17,7 +17,7 @@ pub enum Access {
 
 /// The person or program behind a request, as the journal names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct By(pub(super) String);
+pub(crate) struct By(pub(crate) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for By {
     type Rejection = (StatusCode, &'static str);

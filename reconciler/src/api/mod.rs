@@ -18,6 +18,7 @@ pub(crate) mod tests;
 mod why;
 
 pub use access::Access;
+pub(crate) use access::By;
 pub use endpoints::{health_router, router};
 pub use openapi::openapi;
 pub use snapshot::{

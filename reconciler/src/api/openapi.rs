@@ -3,7 +3,9 @@
 
 use schemars::{Schema, schema_for};
 use serde_json::{Map, Value, json};
-use stead_schemas::api::{ConfirmLostRequest, PlanRequest, ResumeRequest, SuspendRequest};
+use stead_schemas::api::{
+    ConfirmLostRequest, PlanRequest, PromotionRequest, ResumeRequest, SuspendRequest,
+};
 
 /// Path, summary, query parameters (name, required), name of the answer's type.
 type Read = (
@@ -112,7 +114,7 @@ pub fn openapi() -> Value {
 /// Path, summary, the body's schema, name of the answer's type.
 type Post = (&'static str, &'static str, Schema, &'static str);
 
-fn posts() -> [Post; 4] {
+fn posts() -> [Post; 5] {
     [
         (
             "/v1/plan",
@@ -136,6 +138,12 @@ fn posts() -> [Post; 4] {
             "/v1/confirm-lost",
             "Say that a server is gone for good",
             schema_for!(ConfirmLostRequest),
+            "CommandAnswer",
+        ),
+        (
+            "/v1/promote",
+            "Let a server go on alone: a majority of its site's voters is gone for good",
+            schema_for!(PromotionRequest),
             "CommandAnswer",
         ),
     ]

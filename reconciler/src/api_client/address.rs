@@ -63,9 +63,23 @@ impl ApiArgs {
 
     fn peer(&self, text: &str) -> Result<Peer, CommandError> {
         let (name, address) = parse_url(text)?;
+        self.peer_of(IdentityKind::Reconciler, &name, address)
+    }
+
+    /// Somebody at an address who must prove to be of this name, called with the operator's
+    /// certificate.
+    ///
+    /// # Errors
+    /// A certificate that is missing, or not as it should be.
+    pub fn peer_of(
+        &self,
+        kind: IdentityKind,
+        name: &ServerName,
+        address: SocketAddr,
+    ) -> Result<Peer, CommandError> {
         let (Some(ca), Some(certificate), Some(key)) = (&self.ca, &self.cert, &self.key) else {
             return Err(
-                CommandError::failed("a remote reconciler wants to know who asks").hinted(
+                CommandError::failed(format!("{name} wants to know who asks")).hinted(
                     "give --ca, --cert and --key (or STEAD_CA, STEAD_CERT, STEAD_KEY) of an \
                      operator certificate: `stead pki issue`",
                 ),
@@ -78,7 +92,7 @@ impl ApiArgs {
         })?;
         let expected = Identity {
             hierarchy: material.identity().hierarchy.clone(),
-            kind: IdentityKind::Reconciler,
+            kind,
             name: name.to_string(),
         };
         Ok(Peer::new(address, expected, ClientTls::new(&material)?))

@@ -16,6 +16,7 @@ mod list;
 mod logs;
 pub mod pki;
 mod plan;
+mod promote;
 pub mod reference;
 mod render;
 mod run;
@@ -23,6 +24,7 @@ mod schema;
 mod status;
 mod suspend;
 mod topology;
+mod via;
 mod wait;
 mod why;
 
@@ -36,6 +38,9 @@ use crate::output::{Ui, when};
 pub use error::{CommandError, CommandResult, ErrorKind, Outcome, chain};
 
 /// Keeps a hierarchy of sites as git declares it.
+///
+/// Where no reconciler answers: `stead --via SERVER status | switchover SITE --to SERVER | promote SERVER
+/// --lost …` asks a server's own agent, with an operator's certificate.
 ///
 /// Exit codes: 0 fine; 1 failed, bad usage included; 2 changes pending (`plan --detailed-exitcode`
 /// only); 3 could not observe; 4 held, a person is needed.
@@ -70,6 +75,7 @@ enum Command {
     Suspend(suspend::SuspendArgs),
     Resume(suspend::ResumeArgs),
     ConfirmLost(confirm_lost::ConfirmLostArgs),
+    Promote(promote::PromoteArgs),
     Pki(pki::Args),
     Dns(dns::DnsArgs),
 }
@@ -78,8 +84,13 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let ui = Ui::of_process();
-    match Cli::try_parse() {
-        Ok(cli) => error::finish(&ui, run(&ui, cli.command)),
+    let parsed = if via::is_meant(std::env::args_os()) {
+        via::ViaCli::try_parse().map(|cli| block_on(via::run(&ui, cli)))
+    } else {
+        Cli::try_parse().map(|cli| run(&ui, cli.command))
+    };
+    match parsed {
+        Ok(result) => error::finish(&ui, result),
         Err(error) => {
             let code = match error.kind() {
                 ClapKind::DisplayHelp | ClapKind::DisplayVersion => Outcome::Done,
@@ -111,6 +122,7 @@ fn run(ui: &Ui, command: Command) -> CommandResult {
         Command::Suspend(args) => block_on(suspend::suspend(ui, args)),
         Command::Resume(args) => block_on(suspend::resume(ui, args)),
         Command::ConfirmLost(args) => block_on(confirm_lost::run(ui, args)),
+        Command::Promote(args) => block_on(promote::run(ui, args)),
         Command::Dns(args) => block_on(async {
             dns::run(args).await?;
             Ok(Outcome::Done)

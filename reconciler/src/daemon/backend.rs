@@ -28,6 +28,7 @@ use crate::publish;
 use crate::site::Site;
 use crate::site::changes::{Happened, short};
 use crate::store::{HistoryQuery, LostMemory, StoreError, Write};
+use crate::witness;
 
 /// Revisions that are listed.
 const REVISIONS: u32 = 200;
@@ -219,6 +220,7 @@ fn needs(core: &Core) -> Vec<Need> {
     if let Some(problem) = core.publisher.problem() {
         add(problem, None);
     }
+    needs.extend(witness::needs(core));
     needs
 }
 

@@ -27,6 +27,7 @@ use crate::secrets::Secrets;
 use crate::site::Site;
 use crate::site::changes::Happened;
 use crate::store::{LostMemory, NewEntry, OwnMemory, Store, Write};
+use crate::witness::Witness;
 
 /// Fresh connections under way at a time: a handshake is half a millisecond, and 10,000 agents
 /// that come back at once must not time each other out (H25).
@@ -73,6 +74,8 @@ pub struct Core {
     pub authority: Authority,
     /// Which sites may start.
     pub admissions: Admissions,
+    /// Its votes.
+    pub witness: Arc<Witness>,
     /// DNS.
     pub publisher: Publisher,
     /// Figures for `/metrics`.
@@ -100,6 +103,8 @@ pub struct Parts {
     pub store: Store,
     /// Certificate.
     pub tls: Arc<ClientTls>,
+    /// Its votes.
+    pub witness: Arc<Witness>,
     /// Remembered suspensions.
     pub suspensions: BTreeMap<String, SuspensionView>,
     /// Remembered losses.
@@ -144,6 +149,7 @@ impl Core {
             refusal: RwLock::new(None),
             store: parts.store,
             tls: parts.tls,
+            witness: parts.witness,
             config: parts.config,
             retire,
         };

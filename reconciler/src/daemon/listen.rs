@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Extension, Router};
 use stead_wire::serve::{Limits, serve};
 use stead_wire::tls::ServerTls;
 use thiserror::Error;
@@ -69,12 +69,17 @@ impl Listeners {
     ///
     /// # Errors
     /// [`ListenError::Socket`].
-    pub fn socket(&mut self, path: &Path, backend: Arc<dyn Backend>) -> Result<(), ListenError> {
+    pub fn socket(
+        &mut self,
+        path: &Path,
+        backend: Arc<dyn Backend>,
+        more: Router,
+    ) -> Result<(), ListenError> {
         let listener = bind_socket(path).map_err(|source| ListenError::Socket {
             path: path.to_owned(),
             source,
         })?;
-        let app = router(backend, Access::Socket);
+        let app = router(backend, Access::Socket).merge(more.layer(Extension(Access::Socket)));
         let stop = stopped(self.stop.clone());
         self.tasks.spawn(async move {
             let served = axum::serve(listener, app).with_graceful_shutdown(stop);
@@ -85,7 +90,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// The API over mutual TLS, for operators.
+    /// Over mutual TLS: the API for operators, and what voters ask of a witness.
     ///
     /// # Errors
     /// [`ListenError::Tcp`].
@@ -94,9 +99,10 @@ impl Listeners {
         addr: SocketAddr,
         tls: Arc<ServerTls>,
         backend: Arc<dyn Backend>,
+        more: Router,
     ) -> Result<SocketAddr, ListenError> {
         let (listener, addr) = bind(addr, "the API").await?;
-        let app = router(backend, Access::Tls);
+        let app = router(backend, Access::Tls).merge(more.layer(Extension(Access::Tls)));
         let stop = stopped(self.stop.clone());
         self.tasks
             .spawn(serve(listener, tls, app, Limits::default(), stop));

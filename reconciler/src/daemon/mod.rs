@@ -10,6 +10,7 @@
 //! Any of them may be late or broken without holding another up.
 
 pub mod backend;
+pub mod by_hand;
 pub mod claim;
 pub mod clock;
 pub mod core;
@@ -37,6 +38,7 @@ use self::listen::{ListenError, Listeners};
 use crate::git::{GitSource, StartError};
 use crate::site::changes::Happened;
 use crate::store::{Store, StoreError};
+use crate::witness::{self, Witness};
 
 /// Longest orderly end.
 const END: Duration = Duration::from_secs(5);
@@ -75,6 +77,9 @@ pub enum DaemonError {
     /// The git source.
     #[error("the git source can't start")]
     Git(#[from] StartError),
+    /// The witness's thread.
+    #[error("no thread for the votes of this reconciler")]
+    Witness(#[from] std::io::Error),
     /// A listener.
     #[error("the reconciler can't be reached")]
     Listen(#[from] ListenError),
@@ -127,10 +132,12 @@ impl Daemon {
                 "the store holds something that can't be read; left out"
             );
         }
+        let witness = Witness::start(&config, &client_tls)?;
         let (core, retiring) = Core::new(Parts {
             config,
             store,
             tls: client_tls,
+            witness,
             suspensions: remembered.suspensions,
             lost: remembered.lost,
             own: remembered.own,
@@ -149,6 +156,8 @@ impl Daemon {
         tasks.spawn(crate::admission::run(Arc::clone(&core)));
         tasks.spawn(crate::publish::read::run(Arc::clone(&core)));
         tasks.spawn(claim::run(Arc::clone(&core)));
+        tasks.spawn(witness::follow(Arc::clone(&core)));
+        tasks.spawn(witness::ask_others(Arc::clone(&core)));
         tasks.spawn(source::run(Arc::clone(&core), git));
         core.journal(
             None,
@@ -236,13 +245,16 @@ async fn listen(
     let spec = &core.config.spec;
     let desk = Arc::new(Desk(Arc::clone(core)));
     let socket = spec.api.socket();
-    listeners.socket(&socket, desk.clone())?;
+    let by_hand = by_hand::router(Arc::clone(core));
+    listeners.socket(&socket, desk.clone(), by_hand)?;
     let mut addresses = Addresses {
         socket,
         ..Addresses::default()
     };
     if let Some(addr) = spec.api.listen {
-        let bound = listeners.operators(addr, Arc::clone(tls), desk.clone());
+        let letters = witness::router(Arc::clone(&core.witness));
+        let more = letters.merge(by_hand::router(Arc::clone(core)));
+        let bound = listeners.operators(addr, Arc::clone(tls), desk.clone(), more);
         addresses.operators = Some(bound.await?);
     }
     if let Some(metrics) = &spec.metrics {

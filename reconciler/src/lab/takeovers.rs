@@ -148,6 +148,7 @@ fn how(holder: &ServerName, takeover: &Takeover) -> String {
         TakeoverCause::Again => format!("{holder} is active again, term {term}"),
         TakeoverCause::Failover => format!("failed over {from}{holder}, term {term}"),
         TakeoverCause::Handover => format!("switched over {from}{holder}, term {term}"),
+        TakeoverCause::Promoted => format!("promoted by hand {from}{holder}, term {term}"),
     }
 }
 

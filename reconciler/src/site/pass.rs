@@ -72,7 +72,7 @@ pub(crate) fn context(core: &Core, code: &SiteCode, world: &SiteWorld, force: &I
         suspended: core.suspended(code),
         permits: Permits::all(),
         replaced: BTreeSet::new(),
-        witness: BTreeMap::new(),
+        witness: core.witness.incarnations(code),
     }
 }
 

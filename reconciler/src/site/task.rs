@@ -14,6 +14,7 @@ use crate::act;
 use crate::daemon::core::{Core, InForce, Retire};
 use crate::publish;
 use crate::store::Write;
+use crate::witness;
 
 /// Wakes that come within this time are one.
 const TOGETHER: Duration = Duration::from_millis(5);
@@ -53,6 +54,7 @@ async fn pass(core: &Arc<Core>, site: &Arc<Site>) -> WallMs {
         publish::want_records(core, &mut world, &context);
         mark_contested(&mut world, now);
         let (plan, told, new_memory) = pass::survey(&mut world, &context, now, &policy);
+        witness::tell(core, &world, &context, now);
         if new_memory {
             let memory = world.memory();
             core.store

@@ -21,7 +21,7 @@ use crate::lease::{LeaseTiming, VoterSpec};
 use crate::names::{GroupName, IdentityKind, SecretName, ServerName};
 use crate::role::{EMBEDDED_DATABASE_PORT, Role};
 use crate::time::{DurationMs, DurationOrNever};
-use crate::wire::{AGENT_PORT, EnvValue, Program, StopRule};
+use crate::wire::{AGENT_PORT, EnvValue, Program, RECONCILER_PORT, StopRule};
 
 /// Name of the group that an embedded database is planned as.
 pub(super) const DATABASE_GROUP: &str = "database";
@@ -237,7 +237,10 @@ fn voter(
     if let Some(reconciler) = hierarchy.reconcilers.get(name).filter(|_| !own()) {
         return Some(VoterSpec {
             kind: IdentityKind::Reconciler,
-            address: SocketAddr::new(reconciler.address, AGENT_PORT),
+            address: SocketAddr::new(
+                reconciler.address,
+                reconciler.port.unwrap_or(RECONCILER_PORT),
+            ),
             rank,
             incarnation: None,
         });

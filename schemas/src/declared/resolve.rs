@@ -22,7 +22,7 @@ use crate::desired::{
 use crate::names::{GroupName, ServerName};
 use crate::role::{BUILT_IN_HEALTH_PATH, Role, SiteType};
 use crate::time::{DurationMs, DurationOrNever};
-use crate::wire::{AGENT_PORT, HealthCheck, Probe, Program};
+use crate::wire::{AGENT_PORT, HealthCheck, Probe, Program, RECONCILER_PORT};
 
 /// Port of DNS servers that name none.
 const DNS_PORT: u16 = 53;
@@ -43,6 +43,7 @@ pub(super) fn resolve(
             .map(|(name, reconciler)| {
                 let desired = ReconcilerDesired {
                     address: reconciler.address,
+                    port: reconciler.port.unwrap_or(RECONCILER_PORT),
                     zone: reconciler.zone.clone(),
                 };
                 (name.clone(), desired)

@@ -74,8 +74,14 @@ impl<N: Name> Node<N> {
         }
     }
 
-    /// Asks for the next term; a host's own vote is a call, not a message.
+    /// Asks for the next term.
     pub(crate) fn ask(&mut self, turn: &mut Turn<N>) {
+        let how = self.how();
+        self.ask_as(turn, how);
+    }
+
+    /// A host's own vote is a call, not a message.
+    pub(crate) fn ask_as(&mut self, turn: &mut Turn<N>, how: How<N>) {
         let (me, term) = (self.saved.me.clone(), self.next_term());
         if self.standing == Standing::Witness
             || !self.saved.configuration.has(&me)
@@ -83,7 +89,6 @@ impl<N: Name> Node<N> {
         {
             return;
         }
-        let how = self.how();
         let promise = self.timing.promise();
         self.grant(turn, &me, term, promise);
         self.part = Part::Asking(Attempt {

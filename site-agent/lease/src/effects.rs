@@ -73,6 +73,10 @@ pub enum Note<N> {
     ChangeRefused(ChangeRefusal),
     /// Somebody shall be active, or nobody else any more (H21).
     Requested(Option<N>),
+    /// A person named the lost: this voter is the only one (H32).
+    Promoted(Epoch),
+    /// It is not.
+    PromoteRefused(PromoteRefusal<N>),
     /// From somebody who has no vote; no effect.
     Stranger(Voter<N>),
 }
@@ -94,6 +98,11 @@ pub enum How<N> {
         /// By whom.
         from: Voter<N>,
     },
+    /// A person said that the others are gone for good.
+    Promoted {
+        /// Who held it before, as far as is known here.
+        from: Option<Voter<N>>,
+    },
 }
 
 /// Why a handover is not begun.
@@ -105,6 +114,21 @@ pub enum HandoverRefusal<N> {
     UnderWay(Voter<N>),
     /// The target has not said in the last 2 s that it is ready (H11).
     NotReady(Voter<N>),
+}
+
+/// Why a voter does not go on alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PromoteRefusal<N> {
+    /// It may not hold, or has no vote.
+    NotCandidate,
+    /// The lease is here.
+    Holder,
+    /// It was restarted, or work is left: it says nothing yet.
+    Silent,
+    /// Somebody's lease may still live.
+    Promised(Voter<N>),
+    /// Those who are not lost are a majority.
+    Majority,
 }
 
 /// Why a change of voters is not begun.

@@ -71,6 +71,7 @@ impl<N: Name> Node<N> {
             self.send(turn, guest, renew.clone());
         }
         self.ask_to_store(turn);
+        self.tell_the_lost(turn);
         self.extend_lease(turn);
         self.settle_change(turn);
     }

@@ -24,6 +24,7 @@ mod memory;
 mod message;
 mod node;
 mod outlook;
+mod promote;
 mod time;
 mod voter;
 mod voters;
@@ -31,7 +32,9 @@ mod voters;
 #[cfg(test)]
 mod tests;
 
-pub use effects::{Action, ChangeRefusal, Committed, Effects, HandoverRefusal, How, Note};
+pub use effects::{
+    Action, ChangeRefusal, Committed, Effects, HandoverRefusal, How, Note, PromoteRefusal,
+};
 pub use ledger::Saved;
 pub use memory::{Memory, Version};
 pub use message::{Body, Message};

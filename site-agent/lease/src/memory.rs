@@ -4,13 +4,14 @@
 //! writes it. So it outlives every reconciler and its store. It decides nothing about safety: a
 //! memory that is lost costs a switchover nobody asked for, never a second active.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use crate::effects::Note;
 use crate::node::{Node, Part, Turn};
-use crate::voters::{Name, Term};
+use crate::voters::{Name, Term, Voter};
 
 /// Unplanned failovers that are remembered; more an hour than any limit allows.
 const FAILOVERS_MAX: usize = 16;
@@ -29,7 +30,11 @@ pub struct Version {
 
 /// What is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    bound(deserialize = "N: Ord + Deserialize<'de>")
+)]
 pub struct Memory<N> {
     /// Its place among all memories of the site.
     pub version: Version,
@@ -40,6 +45,9 @@ pub struct Memory<N> {
     /// When passives took over by themselves, by their wall clocks, in milliseconds; for the limit
     /// an hour (H19), and for nothing else.
     pub failovers: Vec<u64>,
+    /// Voters that a person gave up (H32): these lives of their ledgers are not let in again.
+    #[serde(default = "BTreeSet::new")]
+    pub lost: BTreeSet<Voter<N>>,
 }
 
 impl<N> Default for Memory<N> {
@@ -49,6 +57,7 @@ impl<N> Default for Memory<N> {
             declared: None,
             request: None,
             failovers: Vec::new(),
+            lost: BTreeSet::new(),
         }
     }
 }

@@ -50,6 +50,11 @@ pub enum Input<N> {
         /// The successor.
         to: Voter<N>,
     },
+    /// Go on alone: a person says that these voters are gone for good (H32).
+    Promote {
+        /// The lost.
+        lost: BTreeSet<Voter<N>>,
+    },
     /// Git declares this voter to be active, as somebody says who knew the memory of this number.
     Declared {
         /// The declared active.
@@ -255,6 +260,18 @@ impl<N: Name> Node<N> {
         &self.part
     }
 
+    /// What it may do.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// How long things last.
+    #[must_use]
+    pub const fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
     /// Who is promised to be let alone, and for how long still.
     #[must_use]
     pub fn promised(&self, now: Mono) -> Option<(&Voter<N>, Ms)> {
@@ -296,6 +313,7 @@ impl<N: Name> Node<N> {
             Input::HandOver { to } => self.hand_over(&mut turn, to),
             Input::Change { members } => self.change(&mut turn, members),
             Input::Guests(guests) => self.guests = guests,
+            Input::Promote { lost } => self.promote(&mut turn, lost),
             Input::Declared { active, above } => self.told = Some((active, above)),
             Input::FailedOver(wall) => self.note_failover(&mut turn, wall),
             Input::Outranked(term) => self.outranked(&mut turn, term),

@@ -1,4 +1,4 @@
-//! Lease letters from other voters, and requests to hand the lease over.
+//! Lease letters from other voters, and what people ask of the lease: to hand it over, to go on alone.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use site_voting::{Letter, LetterRefusal};
-use stead_schemas::lease::HandoverRequest;
-use stead_schemas::names::IdentityKind;
+use stead_schemas::lease::{HandoverRequest, PromoteRequest};
+use stead_schemas::names::{IdentityKind, ServerName};
 use stead_wire::serve::Caller;
 
 use super::{Api, Refused, forbidden, read};
@@ -35,11 +35,50 @@ pub(super) async fn letter(
 }
 
 /// `POST /v1/handover`: answered once it has begun, or is refused.
-pub(super) async fn hand_over(State(api): State<Api>, body: Bytes) -> Result<Response, Refused> {
+pub(super) async fn hand_over(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    body: Bytes,
+) -> Result<Response, Refused> {
     let request: HandoverRequest = read(&body)?;
-    Ok(match api.agent.seat.hand_over(request.to).await {
+    let asked = api.journal(&caller, format!("hand over to {}", request.to));
+    asked.await;
+    let done = api.agent.seat.hand_over(request.to).await;
+    Ok(match done {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
-        Err(why) => (StatusCode::CONFLICT, why).into_response(),
+        Err(why) => {
+            api.journal(&caller, format!("handover refused: {why}"))
+                .await;
+            (StatusCode::CONFLICT, why).into_response()
+        }
+    })
+}
+
+/// `POST /v1/promote`: answered once this server holds alone, or it is refused (H32).
+pub(super) async fn promote(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let request: PromoteRequest = read(&body)?;
+    let lost: Vec<&str> = request.lost.iter().map(ServerName::as_str).collect();
+    let (lost, why) = (lost.join(","), request.reason.clone());
+    api.journal(&caller, format!("promote, lost {lost}: {why}"))
+        .await;
+    let done = api.agent.seat.promote(request).await;
+    Ok(match done {
+        Ok(answer) => {
+            let (term, number) = (answer.term, answer.number);
+            let text = format!("promoted: term {term}, configuration {number}, lost {lost}: {why}");
+            tracing::error!(by = %caller, "{text}");
+            api.journal(&caller, text).await;
+            Json(answer).into_response()
+        }
+        Err(why) => {
+            api.journal(&caller, format!("promote refused: {why}"))
+                .await;
+            (StatusCode::CONFLICT, why).into_response()
+        }
     })
 }
 

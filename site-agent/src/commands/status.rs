@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use clap::Args;
+use site_voting::clock::wall_now;
 use stead_schemas::time::WallMs;
 use stead_schemas::wire::{InstanceReport, Phase};
 
@@ -109,6 +110,13 @@ fn human(status: &LocalStatus) -> String {
         ),
         _ => writeln!(text, "assignment  none yet"),
     };
+    for (name, said) in report
+        .lease
+        .iter()
+        .flat_map(|lease| lease.lines(wall_now()))
+    {
+        let _ = writeln!(text, "{name:<12}{said}");
+    }
     for problem in &report.problems {
         let _ = writeln!(text, "problem     {problem}");
     }

@@ -98,6 +98,8 @@ pub(super) struct Attendance {
     ready: Option<bool>,
     /// Who asked for the handover that is to begin.
     pub(super) asked: Option<oneshot::Sender<Result<(), String>>>,
+    /// Who asked for this server to go on alone.
+    pub(super) promoting: Option<oneshot::Sender<Result<(), String>>>,
     pub(super) leaving: Option<oneshot::Sender<()>>,
     progress_at: Mono,
     began: Instant,
@@ -178,6 +180,7 @@ impl Attendance {
             ending: None,
             ready: None,
             asked: None,
+            promoting: None,
             leaving: None,
             progress_at: boot_now(),
             began: Instant::now(),

@@ -30,6 +30,12 @@ impl Attendance {
                 self.asked = Some(answer);
                 self.voting.input(Input::HandOver { to: voter }).await;
             }
+            Question::Promote { lost, answer } => {
+                if let Some(before) = self.promoting.replace(answer) {
+                    drop(before.send(Err("somebody else asked for it meanwhile".to_owned())));
+                }
+                self.voting.input(Input::Promote { lost }).await;
+            }
             Question::Leave { done } => self.leave(done).await,
             Question::Resume { answer } => {
                 let held = self.held.as_ref().filter(|_| !self.is_ending());
@@ -53,10 +59,24 @@ impl Attendance {
     }
 
     pub(super) fn on_note(&mut self, note: Note<ServerName>) {
-        if let Note::HandoverRefused(refusal) = note
-            && let Some(asked) = self.asked.take()
-        {
-            drop(asked.send(Err(words(&refusal))));
+        // Who asked may have gone.
+        match note {
+            Note::HandoverRefused(refusal) => {
+                if let Some(asked) = self.asked.take() {
+                    drop(asked.send(Err(words(&refusal))));
+                }
+            }
+            Note::PromoteRefused(refusal) => {
+                if let Some(asked) = self.promoting.take() {
+                    drop(asked.send(Err(super::promote::words(&refusal))));
+                }
+            }
+            Note::Promoted(_) => {
+                if let Some(asked) = self.promoting.take() {
+                    drop(asked.send(Ok(())));
+                }
+            }
+            _ => {}
         }
     }
 

@@ -5,7 +5,7 @@
 
 mod letters;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -115,6 +115,8 @@ impl Voting {
             takeover: None,
             routes: ledger.routes.clone(),
             refused: 0,
+            heard: BTreeMap::new(),
+            since: boot_now(),
             problem: Some("it was not told the site's voters yet".to_owned()),
         };
         let (shown, snapshot) = watch::channel(Arc::new(first.clone()));
@@ -379,7 +381,7 @@ impl Driver {
             return Some(Input::Settings { timing, standing });
         }
         let configuration = &saved.configuration;
-        let guests = spec::guests(declared, configuration);
+        let guests = spec::guests(declared, saved);
         if self.guests != guests {
             self.guests.clone_from(&guests);
             return Some(Input::Guests(guests));
@@ -471,6 +473,7 @@ impl Driver {
             How::Failover { from } => (TakeoverCause::Failover, from.as_ref()),
             How::First => (TakeoverCause::First, None),
             How::Handover { from } => (TakeoverCause::Handover, Some(from)),
+            How::Promoted { from } => (TakeoverCause::Promoted, from.as_ref()),
         };
         let lease = self.node.as_ref().and_then(Node::lease);
         let granted_by = lease.map_or_else(Vec::new, |lease| {

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use site_lease::{Configuration, Memory, Mono, Node, Part, Voters};
+use site_lease::{Configuration, Memory, Mono, Ms, Node, Part, Standing, Voters};
 use stead_schemas::lease::{LeasePart, LeaseReport, MemoryReport, Takeover, VotersReport};
 use stead_schemas::names::ServerName;
 use stead_schemas::time::WallMs;
 
 use crate::ledger::Route;
 use crate::{Voter, spec};
+
+/// Promises long that a voter has to be silent before it is missed.
+const DESERTED: u64 = 2;
 
 /// A voter at one moment.
 #[derive(Debug, Clone)]
@@ -25,6 +28,10 @@ pub struct Snapshot {
     pub routes: BTreeMap<ServerName, Route>,
     /// Letters that were refused.
     pub refused: u64,
+    /// When each other voter was last heard.
+    pub heard: BTreeMap<ServerName, Mono>,
+    /// When this voter started.
+    pub since: Mono,
     /// Why it does not vote.
     pub problem: Option<String>,
 }
@@ -55,8 +62,57 @@ pub fn report(snapshot: &Snapshot, not_ready: Option<String>) -> LeaseReport {
         takeover: snapshot.takeover.clone(),
         ready_voters: names(node.map_or_else(Vec::new, |n| n.ready(snapshot.at).collect())),
         silent_voters: names(node.map_or_else(Vec::new, |n| n.silent(snapshot.at).collect())),
-        problem: snapshot.problem.clone(),
+        problem: snapshot.problem.clone().or_else(|| deserted(snapshot)),
     }
+}
+
+/// A person gave this life of the ledger up.
+fn given_up(node: &Node<ServerName>, me: &Voter) -> bool {
+    let saved = node.saved();
+    saved.memory.lost.contains(me) && !saved.configuration.has(me)
+}
+
+/// What a voter that may hold, and hears no majority, is waiting for.
+fn deserted(snapshot: &Snapshot) -> Option<String> {
+    let node = snapshot.node.as_ref()?;
+    let configuration = &node.saved().configuration;
+    let me = &snapshot.me;
+    if given_up(node, me) {
+        let name = &me.name;
+        return Some(format!(
+            "it has no vote: a person gave it up with `stead promote`; run `stead replace {name}`"
+        ));
+    }
+    let candidate = matches!(node.standing(), Standing::Candidate { .. });
+    let waits = matches!(node.part(), Part::Following | Part::Sounding(_));
+    if !candidate || !waits || !configuration.has(me) || node.promised(snapshot.at).is_some() {
+        return None;
+    }
+    let patience = Ms(node.timing().promise().0.saturating_mul(DESERTED));
+    let silent = |voter: &Voter| {
+        let heard = snapshot.heard.get(&voter.name).copied();
+        let heard = heard.unwrap_or_default().max(snapshot.since);
+        *voter != *me && snapshot.at > heard.plus(patience)
+    };
+    let everyone = configuration.everyone();
+    let there = everyone.iter().filter(|voter| !silent(voter));
+    if configuration.is_quorum(&there.cloned().collect()) {
+        return None;
+    }
+    let gone: Vec<&str> = everyone
+        .iter()
+        .filter(|voter| silent(voter))
+        .map(|voter| voter.name.as_str())
+        .collect();
+    Some(format!(
+        "no majority of the voters is heard, so nobody is active: {} of {} are silent; bring one back \
+         ({}), or, where they are gone for good: stead promote {} --lost {} --reason …",
+        gone.len(),
+        everyone.len(),
+        gone.join(", "),
+        me.name,
+        gone.join(","),
+    ))
 }
 
 fn part(node: &Node<ServerName>, now: Mono) -> LeasePart {
@@ -93,5 +149,10 @@ fn memory(memory: &Memory<ServerName>) -> MemoryReport {
         declared: memory.declared.clone(),
         request: memory.request.clone(),
         failovers: memory.failovers.iter().copied().map(WallMs).collect(),
+        lost: memory
+            .lost
+            .iter()
+            .map(|voter| (voter.name.clone(), voter.incarnation.0))
+            .collect(),
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use site_lease::{
-    Configuration, Epoch, Incarnation, Memory, Mono, Ms, Node, Standing, Term, Timing, TimingError,
-    Voters,
+    Configuration, Epoch, Incarnation, Memory, Mono, Ms, Node, Saved, Standing, Term, Timing,
+    TimingError, Voters,
 };
 use stead_schemas::lease::{LeaseSpec, LeaseTiming};
 use stead_schemas::names::ServerName;
@@ -97,8 +97,8 @@ pub(crate) fn wanted(
     node: &Node<ServerName>,
     now: Mono,
 ) -> Option<BTreeSet<Voter>> {
-    let members = members(spec)?;
     let saved = node.saved();
+    let members = members(spec, &saved.memory)?;
     let in_force = &saved.configuration.in_force.members;
     let candidates = || {
         let ranked = |voter: &&Voter| {
@@ -128,22 +128,23 @@ pub(crate) fn wanted(
 }
 
 /// Who shall vote and doesn't.
-pub(crate) fn guests(
-    spec: &LeaseSpec,
-    configuration: &Configuration<ServerName>,
-) -> BTreeSet<Voter> {
-    let members = members(spec).unwrap_or_default();
+pub(crate) fn guests(spec: &LeaseSpec, saved: &Saved<ServerName>) -> BTreeSet<Voter> {
+    let members = members(spec, &saved.memory).unwrap_or_default();
     members
         .into_iter()
-        .filter(|voter| !configuration.has(voter))
+        .filter(|voter| !saved.configuration.has(voter))
         .collect()
 }
 
-/// The voters that are declared, once the life of every ledger is known.
-pub(crate) fn members(spec: &LeaseSpec) -> Option<BTreeSet<Voter>> {
+/// The voters that are declared, once the life of every ledger is known; lives that a person gave up
+/// are left out (H32).
+pub(crate) fn members(spec: &LeaseSpec, memory: &Memory<ServerName>) -> Option<BTreeSet<Voter>> {
+    let lost = |name: &ServerName| memory.lost.iter().any(|voter| voter.name == *name);
     spec.voters
         .iter()
+        .filter(|(name, declared)| declared.incarnation.is_some() || !lost(name))
         .map(|(name, declared)| Some(voter(name, declared.incarnation?)))
+        .filter(|voter| voter.as_ref().is_none_or(|v| !memory.lost.contains(v)))
         .collect()
 }
 
@@ -169,7 +170,7 @@ fn voter(name: &ServerName, incarnation: u64) -> Voter {
 mod tests {
     use std::collections::BTreeMap;
 
-    use site_lease::{Body, Input, Message, Saved};
+    use site_lease::{Body, Input, Message};
     use stead_schemas::lease::{DeclaredActive, VoterSpec};
     use stead_schemas::names::IdentityKind;
 
@@ -256,7 +257,7 @@ mod tests {
             *now += 250;
             take(node, *now, Input::Progress, there);
             let configuration = node.saved().configuration.clone();
-            let guests = guests(spec, &configuration);
+            let guests = guests(spec, node.saved());
             take(node, *now, Input::Guests(guests), there);
             if configuration.pending.is_none()
                 && let Some(members) = wanted(spec, node, Mono(*now))

@@ -43,6 +43,10 @@ pub struct ReconcilerSpec {
     /// Its address.
     #[schemars(schema_with = "crate::names::ip_schema")]
     pub address: IpAddr,
+    /// The port in its `api.listen`, where voters reach it as a witness; default 7444.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
     /// Its failure zone, `hq/room-3`.
     #[serde(default)]
     pub zone: Option<ZonePath>,

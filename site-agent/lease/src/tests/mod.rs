@@ -2,6 +2,7 @@
 
 mod memory;
 mod pauses;
+mod promote;
 mod random;
 mod rules;
 mod site;

@@ -5,7 +5,7 @@ use stead_schemas::names::ServerName;
 
 use super::{Done, Driver};
 use crate::Voter;
-use crate::clock::wall_now;
+use crate::clock::{boot_now, wall_now};
 use crate::letter::{ANSWERS_MAX, Letter, LetterRefusal, Reply};
 
 impl Driver {
@@ -93,6 +93,7 @@ impl Driver {
     /// Notes how often another has voted, and looks whether it knows more of this one's votes than
     /// this one does.
     fn count(&mut self, other: &Voter, votes: u64, seen: u64) {
+        self.snapshot.heard.insert(other.name.clone(), boot_now());
         let known = self.ledger.seen.entry(other.name.clone());
         let known = known.or_insert((other.incarnation, 0));
         if known.0 != other.incarnation {

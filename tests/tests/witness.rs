@@ -1,0 +1,148 @@
+//! A reconciler as the witness of a site, with real processes: founding, the loss of either, the loss
+//! of both, and what is said then (H4).
+//!
+//! The active and the passive are servers; the store is on a third one, which has no vote.
+
+use std::process::Command;
+use std::time::Duration;
+
+use stead_schemas::lease::{LeasePart, LeaseReport};
+use system_tests::harness::{HIERARCHY, Harness};
+use system_tests::processes::{program, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Longer than any lease.
+const LATE: Duration = Duration::from_secs(6);
+const SERVERS: [(&str, u8); 3] = [("p01-a", 11), ("p01-b", 12), ("p01-d", 13)];
+
+fn hierarchy(harness: &Harness) -> String {
+    format!(
+        "apiVersion: stead/v1
+kind: Hierarchy
+metadata: {{name: {HIERARCHY}}}
+spec:
+  reconcilers:
+    stead-1: {{address: {}, zone: hq}}
+",
+        harness.address(2)
+    )
+}
+
+fn site(harness: &Harness) -> String {
+    let servers: String = SERVERS
+        .iter()
+        .map(|(name, last)| {
+            let address = harness.address(*last);
+            format!("    {name}: {{address: {address}, zone: room-{last}}}\n")
+        })
+        .collect();
+    format!(
+        "apiVersion: stead/v1
+kind: Site
+metadata: {{name: P01}}
+spec:
+  type: primary
+  servers:
+{servers}  siteServer:
+    active: p01-a
+    passive: [p01-b]
+    witnesses: [stead-1]
+  database: {{engine: embedded, server: p01-d}}
+  contentLibrary: {{url: \"file:///tmp/content\", shared: true}}
+"
+    )
+}
+
+/// What a server's agent says of the lease, on its own machine.
+fn lease(harness: &Harness, server: &str) -> Option<LeaseReport> {
+    let config = harness.path(&format!("agents/{server}.yaml"));
+    let output = Command::new(program("site-agent"))
+        .args(["status", "-o", "json", "--config"])
+        .arg(config)
+        .output()
+        .expect("site-agent starts");
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    serde_json::from_value(status["report"]["lease"].clone()).ok()
+}
+
+fn until(harness: &Harness, server: &str, what: &str, so: impl Fn(&LeaseReport) -> bool) {
+    wait_until(
+        &format!("{server} {what}"),
+        PATIENCE,
+        || lease(harness, server).as_ref().is_some_and(&so),
+        || format!("{:#?}\n{}", lease(harness, server), harness.describe()),
+    );
+}
+
+fn holds(lease: &LeaseReport) -> bool {
+    lease.part == LeasePart::Holding && lease.ready
+}
+
+#[test]
+fn h4_a_reconciler_votes_and_losing_it_stops_nobody_until_the_passive_is_lost_as_well() {
+    let mut harness = Harness::new();
+    let revision = harness.commit(
+        "a pair",
+        &[
+            ("hierarchy.yaml", &hierarchy(&harness)),
+            ("p01.yaml", &site(&harness)),
+        ],
+    );
+    for (name, last) in SERVERS {
+        harness.start_agent(name, last);
+    }
+    harness.start_reconciler();
+    harness.wait_converged(&revision, PATIENCE);
+    until(&harness, "p01-a", "holds, by three voters", |lease| {
+        let voters = lease.voters.as_ref();
+        holds(lease)
+            && lease.ready_voters.len() == 1
+            && lease.silent_voters.is_empty()
+            && voters.is_some_and(|voters| voters.in_force.len() == 3)
+    });
+    let ledger = harness.path("state/votes/P01/votes.json");
+    assert!(ledger.exists(), "the reconciler has a vote ledger");
+    let term = lease(&harness, "p01-a").expect("a report").term;
+
+    // The passive is lost: the active goes on, with the reconciler's vote.
+    harness.kill_server("p01-b");
+    until(&harness, "p01-a", "misses the passive", |lease| {
+        lease
+            .silent_voters
+            .iter()
+            .any(|name| name.as_str() == "p01-b")
+    });
+    std::thread::sleep(LATE);
+    let now = lease(&harness, "p01-a").expect("a report");
+    assert!(holds(&now) && now.term == term, "{now:#?}");
+    harness.start_agent("p01-b", 12);
+    until(&harness, "p01-a", "is followed again", |lease| {
+        holds(lease) && lease.ready_voters.len() == 1
+    });
+
+    // The reconciler is lost: the active goes on, with the passive's vote (I6).
+    harness.kill_reconciler();
+    std::thread::sleep(LATE);
+    let now = lease(&harness, "p01-a").expect("a report");
+    assert!(holds(&now) && now.term == term, "{now:#?}");
+
+    // Both are: it stops, and says what it needs.
+    harness.kill_server("p01-b");
+    until(
+        &harness,
+        "p01-a",
+        "stops and says whom it misses",
+        |lease| {
+            let problem = lease.problem.as_deref().unwrap_or_default();
+            lease.part == LeasePart::Following
+                && problem.contains("p01-b, stead-1")
+                && problem.contains("--lost p01-b,stead-1")
+        },
+    );
+
+    // The reconciler comes back with its ledger: its vote is enough.
+    harness.start_reconciler();
+    until(&harness, "p01-a", "holds again", |lease| {
+        holds(lease) && lease.term > term && lease.problem.is_none()
+    });
+}
