@@ -19,7 +19,7 @@ use stead_schemas::plan::SitePlan;
 use stead_schemas::record::RecordKey;
 use stead_schemas::time::{DurationMs, WallMs};
 
-use super::snapshot::{SiteSnapshot, Snapshot, suspensions_of};
+use super::snapshot::{SiteSnapshot, Snapshot, is_manual, suspensions_of};
 use crate::site::hold_without_secrets;
 
 /// A topology, and what is known of each of its sites and of those it leaves out.
@@ -121,6 +121,7 @@ impl Site {
             suspended: suspensions_of(&snapshot.suspensions, code),
             permits: Permits::all(),
             replaced: Default::default(),
+            manual: is_manual(&snapshot.suspensions, code),
             witness: Default::default(),
         };
         let mut site = Self {

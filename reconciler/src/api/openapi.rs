@@ -3,7 +3,10 @@
 
 use schemars::{Schema, schema_for};
 use serde_json::{Map, Value, json};
-use stead_schemas::api::{ConfirmLostRequest, PlanRequest, ResumeRequest, SuspendRequest};
+use stead_schemas::api::{
+    ConfirmLostRequest, FailbackRequest, PlanRequest, ReplaceRequest, ResumeRequest,
+    SuspendRequest, SwitchoverRequest,
+};
 
 /// Path, summary, query parameters (name, required), name of the answer's type.
 type Read = (
@@ -13,7 +16,7 @@ type Read = (
     &'static str,
 );
 
-const READS: [Read; 10] = [
+const READS: [Read; 11] = [
     (
         "/v1/status",
         "Sites, servers, instances, holds; what needs a person first",
@@ -43,6 +46,12 @@ const READS: [Read; 10] = [
         "The journal, newest first",
         &[("site", false), ("limit", false), ("before", false)],
         "JournalEntry[]",
+    ),
+    (
+        "/v1/takeovers",
+        "How leases were taken up, a line a term, newest first",
+        &[("site", false)],
+        "TakeoverView[]",
     ),
     (
         "/v1/why",
@@ -112,7 +121,7 @@ pub fn openapi() -> Value {
 /// Path, summary, the body's schema, name of the answer's type.
 type Post = (&'static str, &'static str, Schema, &'static str);
 
-fn posts() -> [Post; 4] {
+fn posts() -> [Post; 7] {
     [
         (
             "/v1/plan",
@@ -136,6 +145,24 @@ fn posts() -> [Post; 4] {
             "/v1/confirm-lost",
             "Say that a server is gone for good",
             schema_for!(ConfirmLostRequest),
+            "CommandAnswer",
+        ),
+        (
+            "/v1/switchover",
+            "Change the active site server; answered once the successor works, or is refused",
+            schema_for!(SwitchoverRequest),
+            "SwitchoverView",
+        ),
+        (
+            "/v1/failback",
+            "Change the active site server to the one that git declares",
+            schema_for!(FailbackRequest),
+            "SwitchoverView",
+        ),
+        (
+            "/v1/replace",
+            "Let in a voter whose vote ledger is new",
+            schema_for!(ReplaceRequest),
             "CommandAnswer",
         ),
     ]

@@ -18,10 +18,12 @@ pub mod pki;
 mod plan;
 pub mod reference;
 mod render;
+mod replace;
 mod run;
 mod schema;
 mod status;
 mod suspend;
+mod switchover;
 mod topology;
 mod wait;
 mod why;
@@ -69,7 +71,10 @@ enum Command {
     Wait(wait::WaitArgs),
     Suspend(suspend::SuspendArgs),
     Resume(suspend::ResumeArgs),
+    Switchover(switchover::SwitchoverArgs),
+    Failback(switchover::FailbackArgs),
     ConfirmLost(confirm_lost::ConfirmLostArgs),
+    Replace(replace::ReplaceArgs),
     Pki(pki::Args),
     Dns(dns::DnsArgs),
 }
@@ -110,7 +115,10 @@ fn run(ui: &Ui, command: Command) -> CommandResult {
         Command::Wait(args) => block_on(wait::run(ui, args)),
         Command::Suspend(args) => block_on(suspend::suspend(ui, args)),
         Command::Resume(args) => block_on(suspend::resume(ui, args)),
+        Command::Switchover(args) => block_on(switchover::switchover(ui, args)),
+        Command::Failback(args) => block_on(switchover::failback(ui, args)),
         Command::ConfirmLost(args) => block_on(confirm_lost::run(ui, args)),
+        Command::Replace(args) => block_on(replace::run(ui, args)),
         Command::Dns(args) => block_on(async {
             dns::run(args).await?;
             Ok(Outcome::Done)

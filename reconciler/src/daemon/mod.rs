@@ -13,9 +13,12 @@ pub mod backend;
 pub mod claim;
 pub mod clock;
 pub mod core;
+mod edit;
 pub mod fleet;
 pub mod listen;
+mod replace;
 pub mod source;
+mod switchover;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -133,8 +136,10 @@ impl Daemon {
             tls: client_tls,
             suspensions: remembered.suspensions,
             lost: remembered.lost,
+            replaced: remembered.replaced,
             own: remembered.own,
         });
+        core.set_mirror(&git.mirror());
         let (stop, stopped) = watch::channel(false);
         let mut listeners = Listeners::new(stopped);
         let addresses = listen(&core, &git, &server_tls, &mut listeners).await?;
@@ -143,6 +148,7 @@ impl Daemon {
             remembered.sites,
             remembered.servers,
             remembered.open_holds,
+            remembered.takeovers,
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(fleet.run(retiring));
