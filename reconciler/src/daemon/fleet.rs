@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use stead_schemas::api::TakeoverView;
 use stead_schemas::desired::SiteDesired;
 use stead_schemas::names::{ServerName, SiteCode};
 use stead_wire::peer::Peer;
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::core::{Core, InForce, Retire};
 use crate::observe::agent::Agent;
 use crate::site::changes::Told;
+use crate::site::takeovers::Takeovers;
 use crate::site::{Site, task};
 use crate::store::{ServerMemory, SiteMemory, Write};
 
@@ -26,6 +28,7 @@ pub struct Fleet {
     remembered: BTreeMap<SiteCode, SiteMemory>,
     reports: BTreeMap<ServerName, ServerMemory>,
     told: BTreeMap<SiteCode, Told>,
+    takeovers: BTreeMap<SiteCode, BTreeMap<u64, TakeoverView>>,
     crews: BTreeMap<SiteCode, Crew>,
     applied: Option<Arc<InForce>>,
     /// Where calls to agents leave from.
@@ -65,12 +68,14 @@ impl Fleet {
         remembered: BTreeMap<SiteCode, SiteMemory>,
         reports: BTreeMap<ServerName, ServerMemory>,
         told: BTreeMap<SiteCode, Told>,
+        takeovers: BTreeMap<SiteCode, BTreeMap<u64, TakeoverView>>,
     ) -> Self {
         Self {
             core,
             remembered,
             reports,
             told,
+            takeovers,
             crews: BTreeMap::new(),
             applied: None,
             from: None,
@@ -184,7 +189,9 @@ impl Fleet {
         let memory = self.remembered.remove(code).unwrap_or_default();
         let told = self.told.remove(code).unwrap_or_default();
         let now = self.core.clock.now();
+        let takeovers = self.takeovers.remove(code).unwrap_or_default();
         let site = Arc::new(Site::new(code.clone(), memory, told, now));
+        site.world().takeovers = Takeovers::remembered(takeovers);
         self.core.place_site(code, Some(Arc::clone(&site)));
         let task = tokio::spawn(task::run(Arc::clone(&self.core), Arc::clone(&site)));
         let crew = Crew {
