@@ -78,9 +78,10 @@ fn holds(lease: &LeaseReport) -> bool {
     lease.part == LeasePart::Holding && lease.ready
 }
 
-#[test]
-fn h4_a_reconciler_votes_and_losing_it_stops_nobody_until_the_passive_is_lost_as_well() {
+/// A pair with the reconciler as its witness, founded; the active works.
+fn founded() -> Harness {
     let mut harness = Harness::new();
+    harness.issue("pki", "operator", "alice", &[]);
     let revision = harness.commit(
         "a pair",
         &[
@@ -100,6 +101,46 @@ fn h4_a_reconciler_votes_and_losing_it_stops_nobody_until_the_passive_is_lost_as
             && lease.silent_voters.is_empty()
             && voters.is_some_and(|voters| voters.in_force.len() == 3)
     });
+    harness
+}
+
+/// `stead --via SERVER` with alice's certificate: exit code and all that it says.
+fn via(harness: &Harness, server: &str, args: &[&str]) -> (i32, String) {
+    let last = SERVERS.iter().find(|(name, _)| *name == server);
+    let address = harness.address(last.expect("a server").1);
+    let pki = harness.path("pki/out");
+    let output = Command::new(program("stead"))
+        .args(["--via", &format!("{server}@{address}")])
+        .args(args)
+        .env("STEAD_CA", pki.join("ca.crt"))
+        .env("STEAD_CERT", pki.join("operator-alice.crt"))
+        .env("STEAD_KEY", pki.join("operator-alice.key"))
+        .output()
+        .expect("stead starts");
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+fn promote(harness: &Harness, lost: &str, site: &str) -> (i32, String) {
+    let args = [
+        "promote",
+        "p01-a",
+        "--lost",
+        lost,
+        "--reason",
+        "burnt",
+        "--yes-site",
+        site,
+    ];
+    via(harness, "p01-a", &args)
+}
+
+#[test]
+fn h4_a_reconciler_votes_and_losing_it_stops_nobody_until_the_passive_is_lost_as_well() {
+    let mut harness = founded();
     let ledger = harness.path("state/votes/P01/votes.json");
     assert!(ledger.exists(), "the reconciler has a vote ledger");
     let term = lease(&harness, "p01-a").expect("a report").term;
@@ -145,4 +186,66 @@ fn h4_a_reconciler_votes_and_losing_it_stops_nobody_until_the_passive_is_lost_as
     until(&harness, "p01-a", "holds again", |lease| {
         holds(lease) && lease.term > term && lease.problem.is_none()
     });
+}
+
+#[test]
+fn h32_without_any_reconciler_an_operator_switches_over_and_promotes() {
+    let mut harness = founded();
+    harness.kill_reconciler();
+    let (code, said) = via(&harness, "p01-b", &["status", "P01"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("to p01-a") && said.contains("stead-1"),
+        "{said}"
+    );
+
+    // Asked of any server: it goes to the holder.
+    let (code, said) = via(&harness, "p01-b", &["switchover", "P01", "--to", "p01-b"]);
+    assert_eq!(code, 0, "{said}\n{}", harness.describe());
+    until(&harness, "p01-b", "holds", holds);
+
+    // One that answers is not lost; one that does not must be named; the site must be meant.
+    let (code, said) = promote(&harness, "p01-b,stead-1", "P01");
+    assert!(code == 1 && said.contains("p01-b answers"), "{said}");
+    harness.kill_server("p01-b");
+    let (code, said) = promote(&harness, "p01-b", "P01");
+    assert!(
+        code == 1 && said.contains("stead-1 does not answer"),
+        "{said}"
+    );
+    let (code, said) = promote(&harness, "p01-b,stead-1", "P02");
+    assert!(code == 1 && said.contains("not of P02"), "{said}");
+    let (code, said) = promote(&harness, "p01-b,stead-1", "P01");
+    assert_eq!(code, 0, "{said}\n{}", harness.describe());
+    until(&harness, "p01-a", "holds alone", |lease| {
+        let voters = lease.voters.as_ref();
+        holds(lease) && voters.is_some_and(|v| v.in_force.len() == 1 && v.number > 1_000)
+    });
+    let term = lease(&harness, "p01-a").expect("a report").term;
+    assert!(term > 1_000, "{term}");
+    let log = std::fs::read_to_string(harness.path("agents/p01-a/commands.log")).expect("a log");
+    assert!(
+        log.contains("operator/alice") && log.contains("burnt"),
+        "{log}"
+    );
+
+    // Those who come back stay out, and the reconciler says what to do about it.
+    harness.start_agent("p01-b", 12);
+    harness.start_reconciler();
+    until(&harness, "p01-b", "stays out", |lease| {
+        let problem = lease.problem.as_deref().unwrap_or_default();
+        lease.part == LeasePart::Out && problem.contains("stead replace p01-b")
+    });
+    wait_until(
+        "the reconciler holds its voters' return",
+        PATIENCE,
+        || {
+            let (_, holds, _) = harness.stead(&["list", "holds", "-o", "json"]);
+            holds.contains("stead replace p01-b") && holds.contains("stead replace stead-1")
+        },
+        || harness.describe(),
+    );
+    std::thread::sleep(LATE);
+    let now = lease(&harness, "p01-a").expect("a report");
+    assert!(holds(&now) && now.term == term, "{now:#?}");
 }
