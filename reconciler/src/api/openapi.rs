@@ -205,9 +205,13 @@ mod tests {
 
     #[test]
     fn every_endpoint_of_the_router_is_described_and_no_other() {
-        let source = include_str!("endpoints.rs");
-        let routes = source
-            .lines()
+        let sources = [
+            include_str!("endpoints.rs"),
+            include_str!("../daemon/by_hand.rs"),
+        ];
+        let routes = sources
+            .iter()
+            .flat_map(|source| source.lines())
             .filter_map(|line| line.trim().strip_prefix(".route(\"")?.split('"').next());
         let served: std::collections::BTreeSet<&str> = routes
             .filter(|path| !matches!(*path, "/openapi.json" | "/metrics"))
