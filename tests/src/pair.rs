@@ -13,10 +13,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use site_agent::guard::timer::boot_ms;
 use stead_schemas::declared::settings::TlsFiles;
 use stead_schemas::lease::{LeasePart, LeaseReport, LeaseSpec};
 use stead_schemas::wire::AgentReport;
@@ -57,6 +58,7 @@ pub struct Pair {
     spec: LeaseSpec,
     number: u64,
     generations: BTreeMap<String, stead_schemas::generation::Generation>,
+    pauses: Mutex<Vec<(&'static str, u64)>>,
 }
 
 impl Pair {
@@ -90,6 +92,7 @@ impl Pair {
             spec,
             number: 0,
             generations: BTreeMap::new(),
+            pauses: Mutex::default(),
         };
         pair.make_certificates();
         for server in SERVERS {
@@ -326,9 +329,25 @@ spec:
 
     /// Sends a signal to everything that runs for a server.
     pub fn signal_server(&self, server: &str, each: Signal) {
+        if each == Signal::STOP {
+            self.note_pause(server);
+        }
         for pid in self.processes(server) {
             signal(pid, each);
         }
+    }
+
+    /// That a candidate's site server stands still from now on.
+    fn note_pause(&self, server: &str) {
+        if let Some(server) = CANDIDATES.into_iter().find(|one| *one == server) {
+            let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+            pauses.push((server, boot_ms()));
+        }
+    }
+
+    fn pauses(&self) -> Vec<(&'static str, u64)> {
+        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.clone()
     }
 
     /// What the programs said, for a failed test.

@@ -228,6 +228,7 @@ fn i6_the_labs_pair_fails_over_whatever_breaks_it() {
     lab.until_passive("p01-b");
 
     // Frozen past its lease and thawed: the old term writes nothing any more.
+    let frozen = boot_ms();
     lab.lab(&["freeze", "p01-a"]);
     assert_eq!(Lab::next_writer(&client), "p01-b");
     lab.lab(&["heal", "p01-a"]);
@@ -257,6 +258,7 @@ fn i6_the_labs_pair_fails_over_whatever_breaks_it() {
         folders: ["p01-a", "p01-b"]
             .map(|server| (server, folder(server).join("data/siteServer")))
             .into(),
+        pauses: vec![("p01-a", frozen)],
     };
     records.judge(&writes);
     lab.end();

@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn messages_read_as_documented() {
-        let text = r#"{"allow":{"term":7,"until":9000,"mood":1,"release":{"body":{"a":1},"path":"/v1/lease","peers":[{"address":"127.0.0.1:7443","identity":"stead://contoso/server/p01-b"}]}}}"#;
+        let text = r#"{"allow":{"term":7,"until":9000,"mood":1,"release":{"path":"/v1/lease","peers":[{"address":"127.0.0.1:7443","body":{"a":1},"identity":"stead://contoso/server/p01-b"}]}}}"#;
         let ToGuard::Allow(allow) = serde_json::from_str(text).unwrap() else {
             panic!("not an allow");
         };

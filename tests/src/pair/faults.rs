@@ -78,9 +78,13 @@ impl Pair {
             Fault::ServerKilled => self.kill_server(server),
             Fault::AgentFrozen => self.freeze(self.agent(server).into_iter().collect(), lasts),
             Fault::SiteServerFrozen => {
+                self.note_pause(server);
                 self.freeze(self.site_server(server).into_iter().collect(), lasts);
             }
-            Fault::ServerFrozen => self.freeze(self.processes(server), lasts),
+            Fault::ServerFrozen => {
+                self.note_pause(server);
+                self.freeze(self.processes(server), lasts);
+            }
             Fault::AgentTerminated => self.terminate_agent(server),
             Fault::AllKilled => {
                 for each in SERVERS {

@@ -60,6 +60,8 @@ pub struct Records {
     pub store: SocketAddr,
     /// The data folder of each site server.
     pub folders: Vec<(&'static str, PathBuf)>,
+    /// Who was stopped in the middle of everything, and when: boot time, milliseconds.
+    pub pauses: Vec<(&'static str, u64)>,
 }
 
 impl Records {
@@ -129,7 +131,7 @@ impl Records {
         let log = self.log();
         judge_log(&log);
         judge_writes(&log, writes);
-        judge_intervals(&self.intervals(), writes);
+        judge_intervals(&self.intervals(), writes, &self.pauses);
     }
 }
 
@@ -141,6 +143,7 @@ impl Pair {
         Records {
             store: (self.hosts.address("p01-w"), STORE_PORT).into(),
             folders: CANDIDATES.map(folder).into(),
+            pauses: self.pauses(),
         }
     }
 
@@ -178,8 +181,10 @@ fn judge_writes(log: &[Entry], writes: &[Write]) {
     }
 }
 
-/// One that was killed worked at least until the last write that it acknowledged.
-fn judge_intervals(intervals: &[Interval], writes: &[Write]) {
+/// One that was killed worked at least until the last write that it acknowledged. One that stood still
+/// works no more until it goes on; it notes its end then, whoever has begun meanwhile, and what it
+/// may still send is the store's to refuse (I5), which the log shows.
+fn judge_intervals(intervals: &[Interval], writes: &[Write], pauses: &[(&str, u64)]) {
     let end = |interval: &Interval| {
         let acknowledged = writes
             .iter()
@@ -187,12 +192,42 @@ fn judge_intervals(intervals: &[Interval], writes: &[Write]) {
             .map(|write| write.sent)
             .max();
         let least = acknowledged.unwrap_or(interval.from).max(interval.from);
-        interval.to.unwrap_or(least)
+        let to = interval.to.unwrap_or(least);
+        pauses
+            .iter()
+            .filter(|(server, at)| *server == interval.server && (interval.from..to).contains(at))
+            .map(|(_, at)| *at)
+            .min()
+            .unwrap_or(to)
     };
     let mut sorted: Vec<&Interval> = intervals.iter().collect();
     sorted.sort_by_key(|interval| interval.from);
     for pair in sorted.windows(2) {
         let apart = pair[0].server == pair[1].server || end(pair[0]) <= pair[1].from;
         assert!(apart, "two worked at a time: {pair:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s2_an_interval_ends_where_its_server_was_stopped_and_nowhere_sooner() {
+        let interval = |server, term, from, to| Interval {
+            server,
+            term,
+            from,
+            to: Some(to),
+        };
+        let overlap = [
+            interval("p01-a", 3, 1_000, 5_025),
+            interval("p01-b", 4, 5_000, 6_000),
+        ];
+        judge_intervals(&overlap, &[], &[("p01-a", 1_500)]);
+        for pauses in [&[][..], &[("p01-b", 1_500)], &[("p01-a", 900)]] {
+            let judged = std::panic::catch_unwind(|| judge_intervals(&overlap, &[], pauses));
+            assert!(judged.is_err(), "{pauses:?}");
+        }
     }
 }
