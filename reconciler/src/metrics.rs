@@ -19,6 +19,10 @@ use stead_schemas::wire::Health;
 
 use crate::api::{SiteSnapshot, Snapshot};
 
+mod leases;
+
+use leases::Leases;
+
 type Whole = Gauge<f64, AtomicU64>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -151,6 +155,7 @@ struct State {
     pending: Family<OfSite, Gauge>,
     held: Family<OfHold, Gauge>,
     suspended: Family<OfSite, Gauge>,
+    leases: Leases,
     needs: Gauge,
     writing: Gauge,
     fetched: Whole,
@@ -193,6 +198,7 @@ impl State {
         let of_site = OfSite {
             site: code.to_string(),
         };
+        self.leases.add_site(code, site);
         let unknown = site
             .observed
             .servers
@@ -239,6 +245,7 @@ impl State {
             pending,
             held,
             suspended,
+            leases,
             needs,
             writing,
             fetched,
@@ -255,6 +262,7 @@ impl State {
             pending,
         );
         registry.register("holds", "What is held, by reason", held);
+        leases.register(registry);
         registry.register("paused", "Suspensions in force, by scope", suspended);
         registry.register(
             "needs_person",
@@ -291,7 +299,9 @@ mod tests {
     use stead_schemas::api::SuspensionView;
     use stead_schemas::time::WallMs;
 
-    use crate::api::tests::world::{COMMIT, MESSAGE, REVISION, changed, instance, snapshot};
+    use crate::api::tests::world::{
+        COMMIT, MESSAGE, REVISION, changed, instance, leased, snapshot,
+    };
 
     fn sick() -> Snapshot {
         changed(&snapshot(), |observed| {
@@ -386,7 +396,11 @@ mod tests {
             why: "CHG-1".to_owned(),
             at: WallMs(1),
             until: None,
+            failover: false,
         });
+        let leased = leased().sites.into_values();
+        let codes = ["P02".parse().unwrap()].into_iter();
+        moment.sites.extend(codes.zip(leased));
         let text = metrics.encode(&moment);
         let guide = include_str!("../../docs/operations.md");
         let part_of_name = |c: char| c.is_ascii_lowercase() || c == '_';

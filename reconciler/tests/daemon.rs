@@ -9,6 +9,7 @@ mod daemon {
     mod agents;
     mod commands;
     mod hostile;
+    mod leases;
     mod revisions;
     mod scene;
     mod writers;

@@ -19,9 +19,14 @@ use crate::role::{Role, SiteType};
 use crate::time::WallMs;
 use crate::wire::{Health, Phase};
 
+mod lease;
 mod plan;
 mod promote;
 
+pub use lease::{
+    Asked, FailbackRequest, LeaseView, ParkedView, ReplaceRequest, SwitchoverRequest,
+    SwitchoverState, SwitchoverView, TakeoverView, VoterView,
+};
 pub use plan::{PLAN_BYTES_MAX, PlanRequest, PlanView, SitePlanView};
 pub use promote::PromotionRequest;
 
@@ -122,10 +127,13 @@ pub struct SiteView {
     pub servers: Vec<ServerView>,
     /// Its role instances.
     pub instances: Vec<InstanceView>,
-    /// The active site server.
+    /// The active site server: the holder of the lease, else the declared one.
     pub active: Option<ServerName>,
     /// The passive ones.
     pub passive: Vec<PassiveView>,
+    /// The lease that says who is active; none: the declared one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Box<LeaseView>>,
     /// Steps of its road still to be taken.
     pub steps: Vec<Step>,
     /// What is not done now.
@@ -212,7 +220,7 @@ pub struct InstanceView {
 pub struct PassiveView {
     /// The server.
     pub server: ServerName,
-    /// Its state in words.
+    /// `ready`, `not ready: …`, `lost`, or that it does not take over.
     pub state: String,
 }
 
@@ -230,6 +238,9 @@ pub struct SuspensionView {
     pub at: WallMs,
     /// Until when.
     pub until: Option<WallMs>,
+    /// It stops failover as well (H31).
+    #[serde(default)]
+    pub failover: bool,
 }
 
 /// A line of `GET /v1/records`.
@@ -328,6 +339,8 @@ pub enum JournalKind {
     Revision,
     /// A step was taken.
     Taken,
+    /// A site's lease was taken up: by another than before, or again.
+    Takeover,
 }
 
 /// `GET /v1/why?thing=…`.
@@ -385,6 +398,9 @@ pub struct SuspendRequest {
     #[serde(default)]
     #[schemars(with = "Option<u64>")]
     pub until: Option<WallMs>,
+    /// Stop failover as well: passives don't take over by themselves while it holds. Of sites only.
+    #[serde(default)]
+    pub failover: bool,
 }
 
 /// `POST /v1/resume`.

@@ -146,7 +146,7 @@ impl HoldReason {
             Self::HoldsLease { .. } => {
                 Some(format!("stead switchover {site} --to SERVER, then it goes"))
             }
-            Self::NewLedger { server } => Some(format!("stead replace {server}")),
+            Self::NewLedger { server } => Some(format!("stead replace {server} --reason WHY")),
             Self::VoterProblem { server, .. } => {
                 Some(format!("site-agent status on {server}, then repair it"))
             }

@@ -247,7 +247,12 @@ pub enum Thing {
     Server(SiteCode, ServerName),
     /// `P01`.
     Site(SiteCode),
+    /// `P01/siteServer`: who is active.
+    SiteServer(SiteCode),
 }
+
+/// The group of every site's site servers.
+const SITE_SERVER: &str = "siteServer";
 
 impl fmt::Display for Thing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -259,6 +264,7 @@ impl fmt::Display for Thing {
             Self::Revision(sha) => write!(f, "rev:{sha}"),
             Self::Server(site, server) => write!(f, "{site}/{server}"),
             Self::Site(site) => write!(f, "{site}"),
+            Self::SiteServer(site) => write!(f, "{site}/{SITE_SERVER}"),
         }
     }
 }
@@ -280,6 +286,7 @@ impl FromStr for Thing {
         }
         match text.split_once('/') {
             Some((_, rest)) if rest.contains('@') => Ok(Self::Instance(text.parse()?)),
+            Some((site, SITE_SERVER)) => Ok(Self::SiteServer(site.parse()?)),
             Some((site, server)) => Ok(Self::Server(site.parse()?, server.parse()?)),
             None => Ok(Self::Site(text.parse()?)),
         }

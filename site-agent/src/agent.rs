@@ -3,6 +3,7 @@
 //! Commands come through here from the API: judged ([`accept`]), made durable, then carried out,
 //! one at a time. Nothing is answered, and nothing done, before the ledger is on disk (I4).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct Agent {
     pub layout: Layout,
     /// What it calls others with.
     pub tls: Arc<ClientTls>,
+    /// Where its calls leave from.
+    pub from: Option<IpAddr>,
     /// The reconcilers it takes commands from; empty: any of the hierarchy.
     pub reconcilers: Vec<ServerName>,
     /// Its seat in the site's lease.
@@ -153,7 +156,8 @@ impl Agent {
             kind: IdentityKind::Server,
             name: asked.server.to_string(),
         };
-        let peer = Peer::new(asked.address, expected, Arc::clone(&self.tls));
+        let peer =
+            Peer::new(asked.address, expected, Arc::clone(&self.tls)).leaving_from(self.from);
         match peer.get_json::<Alive>("/v1/alive", REACH).await {
             Ok(_) => ReachAnswer {
                 reached: true,

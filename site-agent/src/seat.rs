@@ -10,10 +10,12 @@ mod attend;
 mod handover;
 mod progress;
 mod promote;
+mod resume;
 mod sickness;
 mod workload;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,6 +28,8 @@ use stead_wire::tls::ClientTls;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+pub use resume::Resume;
 
 use crate::chain;
 use crate::supervisor::Context;
@@ -44,6 +48,8 @@ pub struct Surroundings {
     pub context: Arc<Context>,
     /// What it calls others with.
     pub tls: Arc<ClientTls>,
+    /// Where its calls leave from.
+    pub from: Option<IpAddr>,
     /// The hierarchy.
     pub hierarchy: ObjectName,
     /// The agent's settings, for its guard.
@@ -73,6 +79,10 @@ enum Question {
     HandOver {
         to: ServerName,
         answer: oneshot::Sender<Result<(), String>>,
+    },
+    /// What the program that replaces this one may go on with.
+    Resume {
+        answer: oneshot::Sender<Option<Resume>>,
     },
     /// Go on alone.
     Promote {
@@ -163,6 +173,12 @@ impl Seat {
         Some((seat.site.clone(), voting))
     }
 
+    fn spec(&self) -> Option<Arc<LeaseSpec>> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let spec = taken.as_ref()?.spec.borrow().clone();
+        Some(spec)
+    }
+
     /// Asks the holder here to hand over (H11). When this returns `Ok` it has begun.
     ///
     /// # Errors
@@ -175,6 +191,14 @@ impl Seat {
             Ok(Err(_)) => Err("the seat was given up meanwhile".to_owned()),
             Err(_) => Err("it was not begun in time; ask for the status".to_owned()),
         }
+    }
+
+    /// What the program that replaces this one may go on with; none: no term is held here, or it is
+    /// being handed over.
+    pub async fn resume(&self) -> Option<Resume> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Question::Resume { answer }).ok()?;
+        timeout(HANDOVER, answered).await.ok()?.ok()?
     }
 
     /// Leaves the lease in order: hands over if somebody is ready, else ends the work and releases.

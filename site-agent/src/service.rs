@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use stead_schemas::declared::settings::{AgentConfig, CgroupUse, TlsFiles};
 use stead_schemas::names::{IdentityKind, ServerName};
+use stead_wire::local::of_listener;
 use stead_wire::material::Material;
 use stead_wire::serve::{Limits, serve as serve_tls};
 use stead_wire::tls::{ClientTls, ServerTls};
@@ -69,25 +70,18 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     };
     let ledger = Ledger::load(layout.root(), &owner)?.unwrap_or_else(|| Ledger::new(owner));
     let board = Board::new(first_report(config.server.clone(), &ledger));
-    let context = Context {
+    let own = crate::net::own_loopback(config.spec.listen);
+    let context = Arc::new(Context {
         exe: exe.clone(),
         cgroups: cgroups(&config, &layout),
         content_dir: config.spec.content_dir.clone(),
         server: config.server.clone(),
         layout: layout.clone(),
         board: board.clone(),
-        client: crate::net::probe_client(),
-    };
-    let context = Arc::new(context);
-    let seat = Seat::new(Surroundings {
-        context: Arc::clone(&context),
-        tls: Arc::clone(&client_tls),
-        hierarchy: config.spec.hierarchy.clone(),
-        config: file.to_owned(),
+        own,
+        client: crate::net::probe_client(own),
     });
-    if let Some(assignment) = &ledger.assignment {
-        seat.apply(assignment);
-    }
+    let seat = take_seat(file, &config, &context, &client_tls, &ledger);
     let supervisor = Supervisor::start(context, ledger.assignment.as_ref(), &ledger.secrets).await;
     layout.secrets().retain(&ledger.secrets);
     supervisor.settled(SETTLE).await;
@@ -100,6 +94,7 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
         board,
         layout,
         tls: Arc::clone(&client_tls),
+        from: of_listener(config.spec.listen),
         reconcilers: config.spec.reconcilers.clone(),
         seat,
         supervisor,
@@ -136,6 +131,27 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     Ok(())
 }
 
+/// The server's seat in its site's lease, taken where the assignment in force has one.
+fn take_seat(
+    file: &Path,
+    config: &AgentConfig,
+    context: &Arc<Context>,
+    tls: &Arc<ClientTls>,
+    ledger: &Ledger,
+) -> Seat {
+    let seat = Seat::new(Surroundings {
+        context: Arc::clone(context),
+        tls: Arc::clone(tls),
+        from: of_listener(config.spec.listen),
+        hierarchy: config.spec.hierarchy.clone(),
+        config: file.to_owned(),
+    });
+    if let Some(assignment) = &ledger.assignment {
+        seat.apply(assignment);
+    }
+    seat
+}
+
 /// What is needed to end instances without an agent.
 ///
 /// # Errors
@@ -149,7 +165,8 @@ pub fn bare_context(layout: Layout, ledger: &Ledger) -> io::Result<Context> {
         board: Board::new(first_report(server.clone(), ledger)),
         server,
         layout,
-        client: crate::net::probe_client(),
+        own: None,
+        client: crate::net::probe_client(None),
     })
 }
 
@@ -295,6 +312,11 @@ async fn replace(file: &Path, exe: &Path, agent: &Agent) {
     }
     // No command is half done, and none begins any more.
     let _held = agent.ledger.lock().await;
+    if let Some(note) = agent.seat.resume().await
+        && let Err(error) = note.leave(&agent.layout)
+    {
+        tracing::warn!("the lease can't be gone on with: {error}");
+    }
     tracing::info!("reloading");
     let error = Command::new(exe).args(std::env::args_os().skip(1)).exec();
     tracing::error!("not reloaded, can't start {}: {error}", exe.display());

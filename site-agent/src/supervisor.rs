@@ -10,7 +10,7 @@ mod instance;
 mod prepare;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub struct Context {
     pub board: Board,
     /// For health checks.
     pub client: reqwest::Client,
+    /// Where calls to this server's own instances leave from.
+    pub own: Option<IpAddr>,
 }
 
 impl Context {

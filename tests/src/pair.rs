@@ -27,7 +27,7 @@ use tempfile::TempDir;
 
 pub use client::{Client, Write};
 pub use faults::Fault;
-pub use records::{Entry, Interval};
+pub use records::{Entry, Interval, Records, STORE_PORT};
 
 use crate::hosts::Hosts;
 use crate::processes::{
@@ -191,6 +191,22 @@ spec:
     #[must_use]
     pub fn lease(&self, server: &str) -> Option<LeaseReport> {
         self.report(server)?.lease.map(|lease| *lease)
+    }
+
+    /// Waits until a server's report is so.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub fn until_report(&self, server: &str, what: &str, is: impl Fn(&AgentReport) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !self.report(server).as_ref().is_some_and(&is) {
+            assert!(
+                Instant::now() < end,
+                "{server}: {what}\n{}",
+                self.describe()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until a server's lease is so.

@@ -14,7 +14,7 @@ const EFFECTS: [&str; 9] = [
     "tokio", "reqwest", "git2", "rusqlite", "rustls", "axum", "notify", "jiff", "rand",
 ];
 /// Who may depend on whom, in the workspace.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("stead-schemas", &[]),
     ("stead-plan", &["stead-schemas"]),
     ("stead-wire", &["stead-schemas"]),
@@ -30,6 +30,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
         ],
     ),
     ("site-lease", &[]),
+    ("lease-models", &["site-lease"]),
     ("site-roles", &["stead-schemas"]),
     (
         "site-voting",

@@ -7,7 +7,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::lines::Lines;
+use crate::local;
 use crate::tls::{ClientParts, ClientTls};
 use crate::verify::VerifyError;
 
@@ -128,6 +129,7 @@ pub enum CallError {
 #[derive(Debug)]
 pub struct Peer {
     addr: SocketAddr,
+    from: Option<IpAddr>,
     expected: Identity,
     tls: Arc<ClientTls>,
     idle: Arc<Mutex<Option<Connection>>>,
@@ -140,10 +142,17 @@ impl Peer {
     pub fn new(addr: SocketAddr, expected: Identity, tls: Arc<ClientTls>) -> Self {
         Self {
             addr,
+            from: None,
             expected,
             tls,
             idle: Arc::default(),
         }
+    }
+
+    /// The same, called from this address where that leads there.
+    #[must_use]
+    pub fn leaving_from(self, from: Option<IpAddr>) -> Self {
+        Self { from, ..self }
     }
 
     /// Where it is reached.
@@ -338,7 +347,7 @@ impl Peer {
     async fn connect(&self) -> Result<Connection, CallError> {
         let addr = self.addr;
         let refused = |source| CallError::Refused { addr, source };
-        let tcp = TcpStream::connect(addr).await.map_err(refused)?;
+        let tcp = local::connect(addr, self.from).await.map_err(refused)?;
         set_socket(&tcp).map_err(refused)?;
         let parts = self.tls.parts();
         let tls = TlsConnector::from(parts.expecting(&self.expected))

@@ -28,6 +28,9 @@ pub struct Context {
     pub permits: Permits,
     /// Servers whose new vote ledgers a person lets in (`stead replace`, H4).
     pub replaced: BTreeSet<ServerName>,
+    /// A person stopped failover of this site as well (`stead suspend --failover`, H31): voters are
+    /// told so through every hold.
+    pub manual: bool,
     /// Reconcilers that vote, with the lives of their ledgers.
     pub witness: BTreeMap<ServerName, u64>,
 }

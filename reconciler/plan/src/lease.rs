@@ -32,10 +32,7 @@ pub struct Parked {
 #[must_use]
 pub fn parked(desired: &SiteDesired, observed: &SiteObserved) -> Option<Parked> {
     let site_server = desired.site_server.as_ref().filter(|s| s.has_lease())?;
-    let known = Known::of(observed.servers.values().filter_map(|server| {
-        let report = server.report.as_deref()?;
-        Some((report, server.contact == Contact::Heard))
-    }));
+    let known = Known::of_site(observed);
     let (memory, holder) = (known.memory?, known.holder?);
     let parked = memory.declared.as_ref() == Some(&site_server.active)
         && memory.request.is_none()
@@ -48,16 +45,25 @@ pub fn parked(desired: &SiteDesired, observed: &SiteObserved) -> Option<Parked> 
 
 /// What the voters of a site report, the newest of each.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Known<'a> {
+pub struct Known<'a> {
     /// Voters as stored.
-    pub(crate) voters: Option<&'a VotersReport>,
+    pub voters: Option<&'a VotersReport>,
     /// What the site remembers.
-    pub(crate) memory: Option<&'a MemoryReport>,
+    pub memory: Option<&'a MemoryReport>,
     /// Who holds the lease, by those that are heard.
-    pub(crate) holder: Option<&'a ServerName>,
+    pub holder: Option<&'a ServerName>,
 }
 
 impl<'a> Known<'a> {
+    /// From everything observed of a site.
+    #[must_use]
+    pub fn of_site(observed: &'a SiteObserved) -> Self {
+        Self::of(observed.servers.values().filter_map(|server| {
+            let report = server.report.as_deref()?;
+            Some((report, server.contact == Contact::Heard))
+        }))
+    }
+
     /// From reports, and whether each is current.
     pub(crate) fn of(reports: impl Iterator<Item = (&'a AgentReport, bool)>) -> Self {
         let mut known = Self::default();
@@ -246,9 +252,26 @@ pub(crate) fn declared_spec(world: &World<'_>) -> Option<LeaseSpec> {
 /// Adds what the voters report: the holder, the memory, the lives of ledgers.
 pub(crate) fn complete(world: &World<'_>, spec: &mut LeaseSpec) {
     keep_holder(world, spec);
+    if world.context.manual {
+        make_manual(spec);
+    }
     for (name, voter) in &mut spec.voters {
         voter.incarnation = incarnation(world, name, voter.kind);
     }
+}
+
+/// Nobody takes over, or back, by itself (H31).
+fn make_manual(spec: &mut LeaseSpec) {
+    spec.automatic = false;
+    spec.failback_after = None;
+}
+
+/// What a server is told where nothing but failover may be stopped; none: it was, or has no part.
+pub(crate) fn manual_for(world: &World<'_>, server: &Server<'_>) -> Option<LeaseSpec> {
+    let mut spec = server.report?.assigned_lease.as_deref()?.clone();
+    let goes_on = spec.automatic || spec.failback_after.is_some();
+    make_manual(&mut spec);
+    (world.context.manual && goes_on && server.is_heard()).then_some(spec)
 }
 
 /// How a server that may hold publishes the site's alias (H22).

@@ -10,7 +10,8 @@ use stead_schemas::time::{DurationMs, WallMs};
 
 use crate::agents::{change_held, not_heard, server_about};
 use crate::lease::{
-    Rule, ends, founding_waits, has_new_ledger, is_given_up, is_told, report_of, spec_for,
+    Rule, ends, founding_waits, has_new_ledger, is_given_up, is_told, manual_for, report_of,
+    spec_for,
 };
 use crate::leave::{self, Exit};
 use crate::members::{Group, Listing, Member};
@@ -128,6 +129,24 @@ pub(crate) fn decide(world: &World<'_>, groups: &[Group<'_>], draft: &mut Draft)
     note_failovers(world, draft);
 }
 
+/// Where the site may not be changed: what a person said of its failover is told all the same (H31).
+pub(crate) fn stop_failover(world: &World<'_>, draft: &mut Draft) {
+    for server in world.servers.values() {
+        tell_manual(world, server, draft);
+    }
+}
+
+fn tell_manual(world: &World<'_>, server: &Server<'_>, draft: &mut Draft) {
+    let Some(want) = manual_for(world, server) else {
+        return;
+    };
+    let because = "failover is suspended: nobody takes over or back by itself".to_owned();
+    push_vote(world, server, Vec::new(), because, draft);
+    draft
+        .leases
+        .insert(server.name.clone(), Some(Box::new(want)));
+}
+
 /// A server that votes, shall vote, or was told to.
 fn has_part(world: &World<'_>, server: &Server<'_>) -> bool {
     let told = server.report.is_some_and(|r| r.assigned_lease.is_some());
@@ -237,6 +256,7 @@ fn vote(
         return;
     }
     if !may_be_told(world, server, draft) {
+        tell_manual(world, server, draft);
         return;
     }
     let founders = want.as_ref().is_some_and(|want| want.founders.is_some());
@@ -254,7 +274,12 @@ fn vote(
                 Some(None) => "votes",
                 None => "votes until others do",
             };
-            format!("{part}; declared active {}", want.declared.active)
+            let manual = if world.context.manual {
+                "; failover is suspended"
+            } else {
+                ""
+            };
+            format!("{part}; declared active {}{manual}", want.declared.active)
         }
     };
     push_vote(world, server, waits, because, draft);

@@ -41,7 +41,7 @@ mod tests;
 
 pub use admit::{Admission, InFlight, SiteSummary, admit, summarise};
 pub use context::{Context, Permits, Policy, Scope, Suspension};
-pub use lease::{Parked, parked};
+pub use lease::{Known, Parked, parked};
 pub use lint::{Note, NoteKind, lint};
 pub use offline::{Offline, offline_plans, offline_site};
 pub use place::placement;

@@ -150,6 +150,7 @@ fn mk_context(
         suspended: Vec::new(),
         permits: Permits::all(),
         replaced: BTreeSet::new(),
+        manual: false,
         witness: BTreeMap::new(),
     }
 }

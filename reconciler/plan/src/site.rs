@@ -34,6 +34,7 @@ pub fn plan_site(
     let world = World::new(desired, observed, context, now, policy);
     let mut draft = Draft::default();
     if is_stopped(&world, &mut draft) {
+        lease_steps::stop_failover(&world, &mut draft);
         return finish(&world, draft, BTreeMap::new(), &[]);
     }
     let mut view = View::new(&world);

@@ -19,7 +19,7 @@ use stead_schemas::plan::SitePlan;
 use stead_schemas::record::RecordKey;
 use stead_schemas::time::{DurationMs, WallMs};
 
-use super::snapshot::{SiteSnapshot, Snapshot, suspensions_of};
+use super::snapshot::{SiteSnapshot, Snapshot, is_manual, suspensions_of};
 use crate::site::hold_without_secrets;
 
 /// A topology, and what is known of each of its sites and of those it leaves out.
@@ -122,6 +122,7 @@ impl Site {
             permits: Permits::all(),
             replaced: known.map_or_else(Default::default, |site| site.context.replaced.clone()),
             witness: known.map_or_else(Default::default, |site| site.context.witness.clone()),
+            manual: is_manual(&snapshot.suspensions, code),
         };
         let mut site = Self {
             desired,

@@ -12,8 +12,9 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use stead_schemas::api::{
-    ApiError, CommandAnswer, ConfirmLostRequest, JournalEntry, PlanView, RecordView, ResumeRequest,
-    RevisionView, SecretView, StatusView, SuspendRequest, WhyView, WriterState,
+    ApiError, CommandAnswer, ConfirmLostRequest, FailbackRequest, JournalEntry, PlanView,
+    RecordView, ReplaceRequest, ResumeRequest, RevisionView, SecretView, StatusView,
+    SuspendRequest, SwitchoverRequest, SwitchoverView, TakeoverView, WhyView, WriterState,
 };
 use stead_schemas::names::{InstanceName, SiteCode, Thing};
 
@@ -21,6 +22,7 @@ use super::access::{Access, By};
 use super::openapi::openapi;
 use super::proposal::propose;
 use super::snapshot::{Backend, LogRequest};
+use super::switchover::SwitchoverRefusal;
 use super::{records, status, why};
 
 pub(super) type Shared = Arc<dyn Backend>;
@@ -41,12 +43,16 @@ pub fn router(backend: Shared, access: Access) -> Router {
         .route("/v1/records", get(show_records))
         .route("/v1/revisions", get(show_revisions))
         .route("/v1/history", get(show_history))
+        .route("/v1/takeovers", get(show_takeovers))
         .route("/v1/why", get(show_why))
         .route("/v1/secrets", get(show_secrets))
         .route("/v1/logs", get(show_logs))
         .route("/v1/suspend", post(suspend))
         .route("/v1/resume", post(resume))
         .route("/v1/confirm-lost", post(confirm_lost))
+        .route("/v1/switchover", post(switchover))
+        .route("/v1/failback", post(failback))
+        .route("/v1/replace", post(replace))
         .layer(map_response(in_words))
         .route("/openapi.json", get(|| async { Json(openapi()) }))
         .merge(health_router(Arc::clone(&backend)))
@@ -182,6 +188,22 @@ async fn show_history(
         .map_err(refused)
 }
 
+/// How leases were taken up, the newest term of each site first.
+async fn show_takeovers(
+    _: By,
+    State(backend): State<Shared>,
+    Query(query): Query<SiteQuery>,
+) -> Answered<Vec<TakeoverView>> {
+    let snapshot = backend.snapshot();
+    if let Some(site) = &query.site {
+        why::find(&snapshot, site).map_err(not_found)?;
+    }
+    let asked = |code: &SiteCode| query.site.as_ref().is_none_or(|site| site == code);
+    let sites = snapshot.sites.iter().filter(|(code, _)| asked(code));
+    let views = sites.flat_map(|(_, site)| site.takeovers.values().rev().cloned());
+    Ok(Json(views.collect()))
+}
+
 async fn show_why(
     _: By,
     State(backend): State<Shared>,
@@ -252,6 +274,48 @@ async fn confirm_lost(
     }
     backend
         .confirm_lost(request, by)
+        .await
+        .map(Json)
+        .map_err(refused)
+}
+
+async fn switchover(
+    By(by): By,
+    State(backend): State<Shared>,
+    Json(request): Json<SwitchoverRequest>,
+) -> Answered<SwitchoverView> {
+    let switched = backend.switchover(request, by).await;
+    switched.map(Json).map_err(not_switched)
+}
+
+async fn failback(
+    By(by): By,
+    State(backend): State<Shared>,
+    Json(request): Json<FailbackRequest>,
+) -> Answered<SwitchoverView> {
+    let switched = backend.failback(request, by).await;
+    switched.map(Json).map_err(not_switched)
+}
+
+fn not_switched(refusal: SwitchoverRefusal) -> Failed {
+    let status = if refusal.is_unobserved() {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    Failed(status, refusal.into())
+}
+
+async fn replace(
+    By(by): By,
+    State(backend): State<Shared>,
+    Json(request): Json<ReplaceRequest>,
+) -> Answered<CommandAnswer> {
+    if request.reason.trim().is_empty() {
+        return Err(bad("a reason is needed: what became of the old machine?"));
+    }
+    backend
+        .replace(request, by)
         .await
         .map(Json)
         .map_err(refused)

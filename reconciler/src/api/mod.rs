@@ -8,11 +8,13 @@
 mod access;
 mod as_if;
 mod endpoints;
+mod lease;
 mod openapi;
 mod proposal;
 mod records;
 mod snapshot;
 mod status;
+mod switchover;
 #[cfg(test)]
 pub(crate) mod tests;
 mod why;
@@ -20,7 +22,10 @@ mod why;
 pub use access::Access;
 pub(crate) use access::By;
 pub use endpoints::{health_router, router};
+pub(crate) use lease::{lease as lease_of, passive as passives_of};
 pub use openapi::openapi;
 pub use snapshot::{
-    Answer, Backend, LogRequest, LogStream, RecordsRead, SiteSnapshot, Snapshot, suspensions_of,
+    Answer, Backend, LogRequest, LogStream, RecordsRead, SiteSnapshot, Snapshot, Switched,
+    is_manual, suspensions_of,
 };
+pub use switchover::{SwitchoverRefusal, Way, failback, way};

@@ -4,7 +4,8 @@
 use schemars::{Schema, schema_for};
 use serde_json::{Map, Value, json};
 use stead_schemas::api::{
-    ConfirmLostRequest, PlanRequest, PromotionRequest, ResumeRequest, SuspendRequest,
+    ConfirmLostRequest, FailbackRequest, PlanRequest, PromotionRequest, ReplaceRequest,
+    ResumeRequest, SuspendRequest, SwitchoverRequest,
 };
 
 /// Path, summary, query parameters (name, required), name of the answer's type.
@@ -15,7 +16,7 @@ type Read = (
     &'static str,
 );
 
-const READS: [Read; 10] = [
+const READS: [Read; 11] = [
     (
         "/v1/status",
         "Sites, servers, instances, holds; what needs a person first",
@@ -45,6 +46,12 @@ const READS: [Read; 10] = [
         "The journal, newest first",
         &[("site", false), ("limit", false), ("before", false)],
         "JournalEntry[]",
+    ),
+    (
+        "/v1/takeovers",
+        "How leases were taken up, a line a term, newest first",
+        &[("site", false)],
+        "TakeoverView[]",
     ),
     (
         "/v1/why",
@@ -114,7 +121,7 @@ pub fn openapi() -> Value {
 /// Path, summary, the body's schema, name of the answer's type.
 type Post = (&'static str, &'static str, Schema, &'static str);
 
-fn posts() -> [Post; 5] {
+fn posts() -> [Post; 8] {
     [
         (
             "/v1/plan",
@@ -144,6 +151,24 @@ fn posts() -> [Post; 5] {
             "/v1/promote",
             "Let a server go on alone: a majority of its site's voters is gone for good",
             schema_for!(PromotionRequest),
+            "CommandAnswer",
+        ),
+        (
+            "/v1/switchover",
+            "Change the active site server; answered once the successor works, or is refused",
+            schema_for!(SwitchoverRequest),
+            "SwitchoverView",
+        ),
+        (
+            "/v1/failback",
+            "Change the active site server to the one that git declares",
+            schema_for!(FailbackRequest),
+            "SwitchoverView",
+        ),
+        (
+            "/v1/replace",
+            "Let in a voter whose vote ledger is new",
+            schema_for!(ReplaceRequest),
             "CommandAnswer",
         ),
     ]
@@ -180,9 +205,13 @@ mod tests {
 
     #[test]
     fn every_endpoint_of_the_router_is_described_and_no_other() {
-        let source = include_str!("endpoints.rs");
-        let routes = source
-            .lines()
+        let sources = [
+            include_str!("endpoints.rs"),
+            include_str!("../daemon/by_hand.rs"),
+        ];
+        let routes = sources
+            .iter()
+            .flat_map(|source| source.lines())
             .filter_map(|line| line.trim().strip_prefix(".route(\"")?.split('"').next());
         let served: std::collections::BTreeSet<&str> = routes
             .filter(|path| !matches!(*path, "/openapi.json" | "/metrics"))

@@ -8,8 +8,9 @@ use axum::body::Bytes;
 use futures_util::Stream;
 use stead_plan::{Context, Scope, Suspension};
 use stead_schemas::api::{
-    ApiError, CommandAnswer, ConfirmLostRequest, JournalEntry, Need, ReconcilerView, ResumeRequest,
-    RevisionView, SecretView, SourceView, SuspendRequest, SuspensionView,
+    ApiError, CommandAnswer, ConfirmLostRequest, FailbackRequest, JournalEntry, Need,
+    ReconcilerView, ReplaceRequest, ResumeRequest, RevisionView, SecretView, SourceView,
+    SuspendRequest, SuspensionView, SwitchoverRequest, SwitchoverView, TakeoverView,
 };
 use stead_schemas::desired::SiteDesired;
 use stead_schemas::names::{InstanceName, SecretName, ServerName, SiteCode};
@@ -19,6 +20,8 @@ use stead_schemas::record::RecordKey;
 use stead_schemas::role::SiteType;
 use stead_schemas::time::WallMs;
 use tokio::sync::Semaphore;
+
+use super::switchover::SwitchoverRefusal;
 
 /// The state of one moment. Cheap to make: sites are shared, not copied.
 #[derive(Debug, Clone)]
@@ -58,6 +61,10 @@ pub struct SiteSnapshot {
     pub revision: Option<String>,
     /// What this reconciler finds wrong with servers' agents.
     pub troubles: BTreeMap<ServerName, String>,
+    /// How the lease was taken up, by term.
+    pub takeovers: BTreeMap<u64, TakeoverView>,
+    /// How often because the holder was silent.
+    pub failovers: u64,
     /// The last failure of carrying something out, until it is overcome.
     pub failure: Option<String>,
 }
@@ -85,8 +92,19 @@ pub fn suspensions_of(views: &[SuspensionView], site: &SiteCode) -> Vec<Suspensi
     suspensions.collect()
 }
 
+/// Whether one of the suspensions stops failover of the site as well (H31).
+#[must_use]
+pub fn is_manual(views: &[SuspensionView], site: &SiteCode) -> bool {
+    let of_site = |scope: &str| scope.is_empty() || scope == site.as_str();
+    views
+        .iter()
+        .any(|view| view.failover && of_site(&view.scope))
+}
+
 /// The answer to something asked of the daemon.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send>>;
+/// What a switchover came to.
+pub type Switched = Pin<Box<dyn Future<Output = Result<SwitchoverView, SwitchoverRefusal>> + Send>>;
 /// What was read of records; those that were not are left out.
 pub type RecordsRead = Pin<Box<dyn Future<Output = BTreeMap<RecordKey, RecordObserved>> + Send>>;
 /// Lines of an instance's log as the agent sends them.
@@ -126,6 +144,12 @@ pub trait Backend: Send + Sync + 'static {
     fn resume(&self, request: ResumeRequest, by: String) -> Answer<CommandAnswer>;
     /// Takes a person's word that a server is gone for good.
     fn confirm_lost(&self, request: ConfirmLostRequest, by: String) -> Answer<CommandAnswer>;
+    /// Lets a voter in whose ledger is new.
+    fn replace(&self, request: ReplaceRequest, by: String) -> Answer<CommandAnswer>;
+    /// Changes the active of a site.
+    fn switchover(&self, request: SwitchoverRequest, by: String) -> Switched;
+    /// Changes it to the one that git declares.
+    fn failback(&self, request: FailbackRequest, by: String) -> Switched;
     /// An instance's log, from its agent.
     fn logs(&self, request: LogRequest) -> Answer<LogStream>;
     /// The turn to plan a topology that is sent; there is one.

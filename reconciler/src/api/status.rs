@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stead_plan::served_instances;
 use stead_schemas::api::{
-    InstanceView, Need, PassiveView, PlanView, ServerView, SiteState, SiteView, StatusView,
-    instance_of,
+    InstanceView, Need, PlanView, ServerView, SiteState, SiteView, StatusView, instance_of,
 };
 use stead_schemas::desired::{Place, Placement, SiteDesired};
 use stead_schemas::names::{GroupName, ServerName, SiteCode};
@@ -14,6 +13,7 @@ use stead_schemas::plan::{Action, Hold, HoldReason, SitePlan};
 use stead_schemas::role::Role;
 use stead_schemas::wire::{Health, InstanceReport};
 
+use super::lease;
 use super::snapshot::{SiteSnapshot, Snapshot};
 
 /// The whole status, or that of one site.
@@ -24,6 +24,7 @@ pub(super) fn status(snapshot: &Snapshot, only: Option<&SiteCode>) -> StatusView
         if only.is_some_and(|wanted| wanted != code) {
             continue;
         }
+        needs.extend(lease::needs(code, site, snapshot.now));
         needs.extend(site_needs(site));
         sites.push(site_view(snapshot, code, site));
     }
@@ -65,7 +66,9 @@ fn site_view(snapshot: &Snapshot, code: &SiteCode, site: &SiteSnapshot) -> SiteV
         .find(|suspension| suspension.scope.is_empty() || suspension.scope == scope)
         .cloned();
     let state = state(site, &instances, suspended.is_some());
-    let site_server = desired.and_then(|desired| desired.site_server.as_ref());
+    let declared = desired.and_then(|desired| desired.site_server.as_ref());
+    let lease = lease::lease(site);
+    let holder = lease.as_ref().and_then(|lease| lease.holder.clone());
     SiteView {
         code: code.clone(),
         site_type: site.site_type,
@@ -73,10 +76,9 @@ fn site_view(snapshot: &Snapshot, code: &SiteCode, site: &SiteSnapshot) -> SiteV
         state,
         revision: site.revision.clone(),
         servers: servers(site),
-        active: site_server.map(|server| server.active.clone()),
-        passive: site_server
-            .map(|server| passive(&server.passive))
-            .unwrap_or_default(),
+        active: holder.or_else(|| declared.map(|server| server.active.clone())),
+        passive: lease::passive(site),
+        lease,
         instances,
         steps: site
             .plan
@@ -91,15 +93,6 @@ fn site_view(snapshot: &Snapshot, code: &SiteCode, site: &SiteSnapshot) -> SiteV
         suspended,
         failure: site.failure.clone(),
     }
-}
-
-fn passive(servers: &[ServerName]) -> Vec<PassiveView> {
-    let state = "declared; does not take over in this version";
-    let view = |server: &ServerName| PassiveView {
-        server: server.clone(),
-        state: state.to_owned(),
-    };
-    servers.iter().map(view).collect()
 }
 
 /// The worst that is so.

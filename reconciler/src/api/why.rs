@@ -1,16 +1,20 @@
 //! `why`: from any record, instance, server, site, hold or revision down to file, line and commit.
 //! Pure but for the journal, which the caller brings.
 
-use stead_schemas::api::{ApiError, Cause, JournalEntry, WhyView};
+use stead_schemas::api::{ApiError, Cause, JournalEntry, TakeoverView, WhyView};
 use stead_schemas::desired::Place;
+use stead_schemas::lease::TakeoverCause;
 use stead_schemas::names::{GroupName, InstanceName, ServerName, SiteCode, Thing};
 use stead_schemas::observed::Contact;
 use stead_schemas::plan::{Action, Hold, Step};
 use stead_schemas::record::{RecordData, RecordKey};
+use stead_schemas::time::WallMs;
 
+use super::lease;
 use super::records::records;
 use super::snapshot::{SiteSnapshot, Snapshot};
 use super::status::{declared, status};
+use crate::output::when::ago;
 
 /// The answer without its history.
 ///
@@ -23,6 +27,7 @@ pub(super) fn why(snapshot: &Snapshot, thing: &Thing) -> Result<WhyView, ApiErro
         Thing::Instance(name) => instance(snapshot, name),
         Thing::Server(site, server) => server_of(snapshot, site, server),
         Thing::Site(site) => site_of(snapshot, site),
+        Thing::SiteServer(site) => site_server(snapshot, site),
         Thing::Revision(_) | Thing::Plan(_) => Err(ApiError {
             error: format!("`{thing}` is answered by the journal only"),
             hint: Some("stead list revisions, stead history".to_owned()),
@@ -301,6 +306,91 @@ fn site_of(snapshot: &Snapshot, code: &SiteCode) -> Result<WhyView, ApiError> {
         because,
         history: Vec::new(),
     })
+}
+
+/// Who is active, since when, by whose grant, and what git says.
+fn site_server(snapshot: &Snapshot, code: &SiteCode) -> Result<WhyView, ApiError> {
+    let site = find(snapshot, code)?;
+    let thing = Thing::SiteServer(code.clone()).to_string();
+    let declared = site.desired.as_ref().and_then(|d| d.site_server.as_ref());
+    let mut because = Vec::new();
+    let answer = match (lease::lease(site), declared) {
+        (Some(view), _) => {
+            because.extend(
+                view.last
+                    .as_ref()
+                    .map(|last| plain(last_taken(last, snapshot.now))),
+            );
+            because.extend(view.parked.as_ref().map(|parked| {
+                plain(format!(
+                    "git says {}, which is parked: honoured when it changes in git, or by stead failback {code} (H21)",
+                    parked.declared
+                ))
+            }));
+            because.extend(
+                view.request
+                    .as_ref()
+                    .map(|request| plain(format!("{request} was asked for and is not active yet"))),
+            );
+            match &view.holder {
+                Some(holder) => format!("{holder} is active, under term {}", view.term),
+                None => "nobody who is heard knows who is active".to_owned(),
+            }
+        }
+        (None, Some(declared)) => {
+            because.push(plain(
+                "the site has no lease: the declared active is the active one",
+            ));
+            format!("{} is active", declared.active)
+        }
+        (None, None) => "the site has no site server".to_owned(),
+    };
+    because.extend(steps_and_holds(site, &thing, |step| match &step.action {
+        Action::SwitchOver { .. } | Action::Vote { .. } => true,
+        Action::Drain { .. }
+        | Action::Install { .. }
+        | Action::Publish { .. }
+        | Action::Remove { .. }
+        | Action::Update { .. }
+        | Action::Withdraw { .. } => false,
+    }));
+    let place = declared.map(|declared| declared.place.clone());
+    because.push(declared_by(snapshot, place));
+    Ok(WhyView {
+        thing,
+        answer,
+        because,
+        history: Vec::new(),
+    })
+}
+
+fn last_taken(view: &TakeoverView, now: WallMs) -> String {
+    let granted: Vec<&str> = view
+        .takeover
+        .granted_by
+        .iter()
+        .map(ServerName::as_str)
+        .collect();
+    let asked = view
+        .asked
+        .as_ref()
+        .map_or_else(String::new, |asked| format!(", asked for by {}", asked.by));
+    let cause = match view.takeover.cause {
+        TakeoverCause::Again => "it held the lease before",
+        TakeoverCause::Failover => "failover: the holder before was silent",
+        TakeoverCause::First => "the site's first",
+        TakeoverCause::Handover => "handed over",
+        TakeoverCause::Promoted => "promoted by a person, a majority being lost",
+    };
+    let from = view.takeover.from.as_ref();
+    let from = from.map_or_else(String::new, |from| format!(" from {from}"));
+    format!(
+        "taken up{from} {} by {}, term {} ({cause}{asked}); granted by {}",
+        ago(view.takeover.won_at, now),
+        view.server,
+        view.takeover.term,
+        granted.join(", ")
+    )
 }
 
 fn record(snapshot: &Snapshot, key: &RecordKey) -> Result<WhyView, ApiError> {

@@ -1,12 +1,13 @@
 //! `stead history`: what was, from the reconciler's journal.
 
 use clap::Args;
-use stead_schemas::api::JournalEntry;
+use stead_schemas::api::{JournalEntry, TakeoverView};
+use stead_schemas::lease::TakeoverCause;
 use stead_schemas::names::SiteCode;
 
 use super::{CommandResult, Outcome};
-use crate::api_client::ApiArgs;
-use crate::output::{Format, FormatArg, Ui, history, when};
+use crate::api_client::{ApiArgs, ApiClient};
+use crate::output::{Format, FormatArg, Ui, history, lease, when};
 
 /// Show what happened, oldest first
 #[derive(Debug, Args)]
@@ -19,14 +20,47 @@ pub(super) struct HistoryArgs {
     /// Only what was before the entry of this number
     #[arg(long, value_name = "ID")]
     before: Option<i64>,
+    /// Only how the site's lease was last taken up, a moment a line
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        requires = "site",
+        conflicts_with = "before"
+    )]
+    last: Option<Last>,
     #[command(flatten)]
     format: FormatArg,
     #[command(flatten)]
     api: ApiArgs,
 }
 
+/// A kind of takeover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Last {
+    /// Because the holder was silent
+    Failover,
+    /// Because the holder handed over
+    Switchover,
+    /// Whatever the cause
+    Takeover,
+}
+
+impl Last {
+    const fn is(self, cause: TakeoverCause) -> bool {
+        match self {
+            Self::Failover => matches!(cause, TakeoverCause::Failover),
+            Self::Switchover => matches!(cause, TakeoverCause::Handover),
+            Self::Takeover => true,
+        }
+    }
+}
+
 pub(super) async fn run(ui: &Ui, args: HistoryArgs) -> CommandResult {
     let client = args.api.client()?;
+    if let (Some(last), Some(site)) = (args.last, &args.site) {
+        return takeover(ui, &client, site, last, args.format.output).await;
+    }
     let mut path = format!("/v1/history?limit={}", args.limit);
     if let Some(site) = &args.site {
         path += &format!("&site={site}");
@@ -47,6 +81,27 @@ pub(super) async fn run(ui: &Ui, args: HistoryArgs) -> CommandResult {
                 ui.note(&format!("older: --before {}", first.id));
             }
         }
+    }
+    Ok(Outcome::Done)
+}
+
+/// The timeline of the last takeover of a kind.
+async fn takeover(
+    ui: &Ui,
+    client: &ApiClient,
+    site: &SiteCode,
+    last: Last,
+    format: Format,
+) -> CommandResult {
+    let path = format!("/v1/takeovers?site={site}");
+    let views: Vec<TakeoverView> = client.get(&path).await?;
+    let found = views.into_iter().find(|view| last.is(view.takeover.cause));
+    match (format, found) {
+        (Format::Json, found) => ui.json(&found)?,
+        (Format::Human, Some(view)) => {
+            ui.data(&lease::timeline(ui.out, &view, when::now()))?;
+        }
+        (Format::Human, None) => ui.note("none that this reconciler knows of"),
     }
     Ok(Outcome::Done)
 }

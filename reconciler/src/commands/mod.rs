@@ -19,10 +19,12 @@ mod plan;
 mod promote;
 pub mod reference;
 mod render;
+mod replace;
 mod run;
 mod schema;
 mod status;
 mod suspend;
+mod switchover;
 mod topology;
 mod via;
 mod wait;
@@ -74,8 +76,11 @@ enum Command {
     Wait(wait::WaitArgs),
     Suspend(suspend::SuspendArgs),
     Resume(suspend::ResumeArgs),
+    Switchover(switchover::SwitchoverArgs),
+    Failback(switchover::FailbackArgs),
     ConfirmLost(confirm_lost::ConfirmLostArgs),
     Promote(promote::PromoteArgs),
+    Replace(replace::ReplaceArgs),
     Pki(pki::Args),
     Dns(dns::DnsArgs),
 }
@@ -121,8 +126,11 @@ fn run(ui: &Ui, command: Command) -> CommandResult {
         Command::Wait(args) => block_on(wait::run(ui, args)),
         Command::Suspend(args) => block_on(suspend::suspend(ui, args)),
         Command::Resume(args) => block_on(suspend::resume(ui, args)),
+        Command::Switchover(args) => block_on(switchover::switchover(ui, args)),
+        Command::Failback(args) => block_on(switchover::failback(ui, args)),
         Command::ConfirmLost(args) => block_on(confirm_lost::run(ui, args)),
         Command::Promote(args) => block_on(promote::run(ui, args)),
+        Command::Replace(args) => block_on(replace::run(ui, args)),
         Command::Dns(args) => block_on(async {
             dns::run(args).await?;
             Ok(Outcome::Done)

@@ -11,8 +11,9 @@ use crate::output::{Ui, when};
 
 /// Stop changing a site, a server, or everything
 ///
-/// Nothing is torn down: what runs goes on, and agents restart what dies. It stops the reconciler
-/// only, not the agents' own failover (H31).
+/// Nothing is torn down: what runs goes on, and agents restart what dies. It stops the reconciler;
+/// failover goes on unless `--failover` stops it too: voters are then told that nobody takes over or
+/// back by itself (H31).
 #[derive(Debug, Args)]
 pub(super) struct SuspendArgs {
     #[command(flatten)]
@@ -23,6 +24,9 @@ pub(super) struct SuspendArgs {
     /// When it ends by itself: a length of time (2h) or an instant (2026-11-24T06:00:00Z)
     #[arg(long, value_name = "WHEN", value_parser = parse_until)]
     until: Option<Until>,
+    /// Stop failover of the site as well, while it holds
+    #[arg(long)]
+    failover: bool,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -58,6 +62,7 @@ pub(super) async fn suspend(ui: &Ui, args: SuspendArgs) -> CommandResult {
     let request = SuspendRequest {
         scope: args.scope.text(),
         reason: args.reason,
+        failover: args.failover,
         until: args.until.map(|until| match until {
             Until::After(duration) => when::now().plus(duration),
             Until::At(at) => at,

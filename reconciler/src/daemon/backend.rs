@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use stead_schemas::api::{
-    ApiError, CommandAnswer, ConfirmLostRequest, JournalEntry, JournalKind, Need, ReconcilerView,
-    ResumeRequest, RevisionState, RevisionView, SecretView, SuspendRequest, SuspensionView,
-    WriterState,
+    ApiError, CommandAnswer, ConfirmLostRequest, FailbackRequest, JournalEntry, JournalKind, Need,
+    ReconcilerView, ReplaceRequest, ResumeRequest, RevisionState, RevisionView, SecretView,
+    SuspendRequest, SuspensionView, SwitchoverRequest, WriterState,
 };
 use stead_schemas::names::{SecretName, ServerName, SiteCode, Thing};
 use stead_schemas::observed::Contact;
@@ -22,7 +22,9 @@ use tokio::sync::Semaphore;
 
 use super::clock::wall_now;
 use super::core::{Core, InForce};
-use crate::api::{Answer, Backend, LogRequest, LogStream, RecordsRead, Snapshot};
+use super::replace::replace;
+use super::switchover::{Kind, switch_over};
+use crate::api::{Answer, Backend, LogRequest, LogStream, RecordsRead, Snapshot, Switched};
 use crate::commands::chain;
 use crate::publish;
 use crate::site::Site;
@@ -109,6 +111,27 @@ impl Backend for Desk {
     fn confirm_lost(&self, request: ConfirmLostRequest, by: String) -> Answer<CommandAnswer> {
         let core = Arc::clone(&self.0);
         Box::pin(async move { confirm_lost(&core, request, by).await })
+    }
+
+    fn replace(&self, request: ReplaceRequest, by: String) -> Answer<CommandAnswer> {
+        let core = Arc::clone(&self.0);
+        Box::pin(async move { replace(&core, request, by).await })
+    }
+
+    fn switchover(&self, request: SwitchoverRequest, by: String) -> Switched {
+        let core = Arc::clone(&self.0);
+        Box::pin(async move { switch_over(&core, request, Kind::Switchover, by).await })
+    }
+
+    fn failback(&self, request: FailbackRequest, by: String) -> Switched {
+        let core = Arc::clone(&self.0);
+        let request = SwitchoverRequest {
+            site: request.site,
+            to: None,
+            reason: request.reason,
+            dry_run: request.dry_run,
+        };
+        Box::pin(async move { switch_over(&core, request, Kind::Failback, by).await })
     }
 
     fn logs(&self, request: LogRequest) -> Answer<LogStream> {
@@ -292,6 +315,13 @@ fn names(service: &stead_schemas::desired::ServiceDesired) -> Vec<SecretName> {
         .collect()
 }
 
+pub(super) fn no_site(code: &SiteCode) -> ApiError {
+    ApiError {
+        error: format!("there is no site {code}"),
+        hint: Some("stead status".to_owned()),
+    }
+}
+
 /// The scope as it is kept: empty for all; an unknown site or server is refused.
 fn scope_of(core: &Core, scope: Option<&str>) -> Result<String, ApiError> {
     let Some(scope) = scope.filter(|scope| !scope.is_empty()) else {
@@ -316,7 +346,7 @@ fn scope_of(core: &Core, scope: Option<&str>) -> Result<String, ApiError> {
                 ))
             }
         }
-        Ok(Thing::Site(code)) => Err(wrong(format!("there is no site {code}"), "stead status")),
+        Ok(Thing::Site(code)) => Err(no_site(&code)),
         _ => Err(wrong(
             format!("`{scope}` is neither a site nor a server"),
             "write P01 or P01/p01-a, or --all",
@@ -345,7 +375,10 @@ async fn suspend(
             hint: Some("give an --until that is to come, or none".to_owned()),
         });
     }
+    let before = core.suspensions().into_iter().find(|s| s.scope == scope);
+    refuse_failover(&scope, &request, before.as_ref())?;
     let view = SuspensionView {
+        failover: request.failover,
         scope: scope.clone(),
         by: by.clone(),
         why: request.reason.clone(),
@@ -355,17 +388,55 @@ async fn suspend(
     let write = Write::Suspension(scope.clone(), Some(view.clone()));
     core.store.commit(write).await.map_err(of_store)?;
     core.suspend(&scope, Some(view));
-    let text = format!("{by} suspended it: {}", request.reason);
+    let failover = if request.failover {
+        " and its failover"
+    } else {
+        ""
+    };
+    let text = format!("{by} suspended it{failover}: {}", request.reason);
     command(core, &scope, text);
+    let failover = if request.failover {
+        "voters are told that nobody takes over or back by itself (H31); one that is not heard learns it when it is"
+    } else {
+        "failover goes on: a passive site server takes over from an active that is lost (--failover stops that too)"
+    };
     Ok(CommandAnswer {
         text: format!("{} is suspended", shown(&scope)),
         consequences: vec![
             "running instances stay as they are; nothing is installed, moved or removed".to_owned(),
+            failover.to_owned(),
             format!(
                 "ends with: stead resume {}",
                 if scope.is_empty() { "--all" } else { &scope }
             ),
         ],
+    })
+}
+
+/// Failover is a site's; and whoever stopped it is not overruled by a plain suspension.
+fn refuse_failover(
+    scope: &str,
+    request: &SuspendRequest,
+    before: Option<&SuspensionView>,
+) -> Result<(), ApiError> {
+    if request.failover && scope.contains('/') {
+        return Err(ApiError {
+            error: "failover is suspended for a site, not for a server".to_owned(),
+            hint: Some("stead suspend SITE --failover --reason WHY".to_owned()),
+        });
+    }
+    let Some(before) = before.filter(|before| before.failover && !request.failover) else {
+        return Ok(());
+    };
+    let shown = if scope.is_empty() { "--all" } else { scope };
+    Err(ApiError {
+        error: format!(
+            "{} suspended it with its failover: {}",
+            before.by, before.why
+        ),
+        hint: Some(format!(
+            "stead resume {shown} first, or say --failover again"
+        )),
     })
 }
 
@@ -454,7 +525,7 @@ async fn confirm_lost(
 
 fn command(core: &Core, about: &str, text: String) {
     let site = match about.parse() {
-        Ok(Thing::Site(code) | Thing::Server(code, _)) => Some(code),
+        Ok(Thing::Site(code) | Thing::Server(code, _) | Thing::SiteServer(code)) => Some(code),
         _ => None,
     };
     core.journal(
@@ -511,7 +582,7 @@ async fn next_line(mut lines: Lines) -> Next {
     }
 }
 
-fn of_store(error: StoreError) -> ApiError {
+pub(super) fn of_store(error: StoreError) -> ApiError {
     ApiError {
         error: chain(&error),
         hint: Some("stead status says what is wrong with the store".to_owned()),

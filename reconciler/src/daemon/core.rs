@@ -4,7 +4,7 @@
 //! methods, which wake whoever has to know.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use stead_plan::Suspension;
 use stead_schemas::api::{JournalKind, SourceView, SuspensionView};
@@ -18,15 +18,16 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::clock::{Clock, wall_now};
 use crate::admission::Admissions;
-use crate::api::suspensions_of;
+use crate::api::{is_manual, suspensions_of};
 use crate::epoch::Authority;
-use crate::git::CommitInfo;
+use crate::git::{CommitInfo, Mirror};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::secrets::Secrets;
 use crate::site::Site;
 use crate::site::changes::Happened;
-use crate::store::{LostMemory, NewEntry, OwnMemory, Store, Write};
+use crate::site::takeovers::Fresh;
+use crate::store::{LostMemory, NewEntry, OwnMemory, ReplacedMemory, Store, Write};
 use crate::witness::Witness;
 
 /// Fresh connections under way at a time: a handshake is half a millisecond, and 10,000 agents
@@ -89,7 +90,9 @@ pub struct Core {
     in_force: watch::Sender<Option<Arc<InForce>>>,
     suspensions: RwLock<BTreeMap<String, SuspensionView>>,
     lost: RwLock<BTreeMap<ServerName, LostMemory>>,
+    replaced: RwLock<BTreeMap<ServerName, ReplacedMemory>>,
     own: Mutex<OwnMemory>,
+    mirror: OnceLock<Weak<Mirror>>,
     source: watch::Sender<SourceView>,
     refusal: RwLock<Option<(String, String)>>,
 }
@@ -109,6 +112,8 @@ pub struct Parts {
     pub suspensions: BTreeMap<String, SuspensionView>,
     /// Remembered losses.
     pub lost: BTreeMap<ServerName, LostMemory>,
+    /// Remembered replacements.
+    pub replaced: BTreeMap<ServerName, ReplacedMemory>,
     /// What else is remembered.
     pub own: OwnMemory,
 }
@@ -144,7 +149,9 @@ impl Core {
             in_force: watch::Sender::new(None),
             suspensions: RwLock::new(parts.suspensions),
             lost: RwLock::new(parts.lost),
+            replaced: RwLock::new(parts.replaced),
             own: Mutex::new(parts.own),
+            mirror: OnceLock::new(),
             source: watch::Sender::new(source),
             refusal: RwLock::new(None),
             store: parts.store,
@@ -170,6 +177,18 @@ impl Core {
     #[must_use]
     pub fn in_force(&self) -> Option<Arc<InForce>> {
         self.in_force.borrow().clone()
+    }
+
+    /// Where the commits are, once the git source was opened.
+    #[must_use]
+    pub fn mirror(&self) -> Option<Arc<Mirror>> {
+        self.mirror.get()?.upgrade()
+    }
+
+    /// Where the commits are; the first call counts. The mirror's lock goes with its source, not with
+    /// this.
+    pub fn set_mirror(&self, mirror: &Arc<Mirror>) {
+        self.mirror.set(Arc::downgrade(mirror)).ok();
     }
 
     /// Each change of the revision in force.
@@ -247,6 +266,12 @@ impl Core {
         suspensions_of(&self.suspensions(), code)
     }
 
+    /// Whether a person stopped failover of the site as well (H31).
+    #[must_use]
+    pub fn is_manual(&self, code: &SiteCode) -> bool {
+        is_manual(&self.suspensions(), code)
+    }
+
     /// A suspension begins, or (none) ends.
     pub fn suspend(&self, scope: &str, view: Option<SuspensionView>) {
         let mut known = self
@@ -274,6 +299,25 @@ impl Core {
         match memory {
             Some(memory) => drop(lost.insert(server.clone(), memory)),
             None => drop(lost.remove(server)),
+        }
+    }
+
+    /// Voters whose new ledgers a person lets in (H4).
+    #[must_use]
+    pub fn replaced(&self) -> BTreeMap<ServerName, ReplacedMemory> {
+        let replaced = self.replaced.read().unwrap_or_else(PoisonError::into_inner);
+        replaced.clone()
+    }
+
+    /// A voter's new ledger is to be let in, or (none) was.
+    pub fn set_replaced(&self, server: &ServerName, memory: Option<ReplacedMemory>) {
+        let mut replaced = self
+            .replaced
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        match memory {
+            Some(memory) => drop(replaced.insert(server.clone(), memory)),
+            None => drop(replaced.remove(server)),
         }
     }
 
@@ -322,24 +366,35 @@ impl Core {
         if happened.is_empty() {
             return;
         }
-        let at = wall_now();
-        let revision = self.in_force().map(|r| r.revision.to_string());
-        let entries = happened
-            .into_iter()
-            .map(|one| {
-                tracing::info!(about = %one.about, kind = ?one.kind, "{}", one.text);
-                NewEntry {
-                    at,
-                    site: site.cloned(),
-                    revision: revision.clone(),
-                    kind: one.kind,
-                    about: one.about,
-                    text: one.text,
-                    hold: one.hold,
-                }
-            })
-            .collect();
-        self.store.write(Write::Journal(entries));
+        let entries = happened.into_iter().map(|one| self.entry(site, one));
+        self.store.write(Write::Journal(entries.collect()));
+    }
+
+    /// Keeps how a site's lease was taken up, and journals what is new of it in the same write.
+    pub fn keep_takeovers(&self, site: &SiteCode, fresh: Vec<Fresh>) {
+        for (view, happened) in fresh {
+            let entry = happened.map(|one| self.entry(Some(site), one));
+            self.store.write(Write::Takeover(Box::new(view), entry));
+        }
+    }
+
+    fn entry(&self, site: Option<&SiteCode>, happened: Happened) -> NewEntry {
+        let Happened {
+            kind,
+            about,
+            text,
+            hold,
+        } = happened;
+        tracing::info!(%about, ?kind, "{text}");
+        NewEntry {
+            at: wall_now(),
+            site: site.cloned(),
+            revision: self.in_force().map(|r| r.revision.to_string()),
+            kind,
+            about,
+            text,
+            hold,
+        }
     }
 
     /// Somebody told an epoch: an agent, or a mark. A higher one stops this writer at once (H7).

@@ -4,9 +4,10 @@
 //! ending tasks is all that happens here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use stead_schemas::api::TakeoverView;
 use stead_schemas::desired::SiteDesired;
 use stead_schemas::names::{ServerName, SiteCode};
 use stead_wire::peer::Peer;
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::core::{Core, InForce, Retire};
 use crate::observe::agent::Agent;
 use crate::site::changes::Told;
+use crate::site::takeovers::Takeovers;
 use crate::site::{Site, task};
 use crate::store::{ServerMemory, SiteMemory, Write};
 
@@ -26,8 +28,11 @@ pub struct Fleet {
     remembered: BTreeMap<SiteCode, SiteMemory>,
     reports: BTreeMap<ServerName, ServerMemory>,
     told: BTreeMap<SiteCode, Told>,
+    takeovers: BTreeMap<SiteCode, BTreeMap<u64, TakeoverView>>,
     crews: BTreeMap<SiteCode, Crew>,
     applied: Option<Arc<InForce>>,
+    /// Where calls to agents leave from.
+    from: Option<IpAddr>,
 }
 
 /// The tasks of one site.
@@ -48,6 +53,13 @@ impl Drop for Ended {
     }
 }
 
+/// This reconciler's own address, where it is one of several programs on the loopback. Elsewhere the
+/// system chooses: what is declared is where others find it, which need not be an address of this host.
+fn own_address(force: &InForce, name: &ServerName) -> Option<IpAddr> {
+    let declared = force.desired.reconcilers.get(name)?;
+    Some(declared.address).filter(IpAddr::is_loopback)
+}
+
 impl Fleet {
     /// No task yet; what is remembered is taken up with the first revision.
     #[must_use]
@@ -56,14 +68,17 @@ impl Fleet {
         remembered: BTreeMap<SiteCode, SiteMemory>,
         reports: BTreeMap<ServerName, ServerMemory>,
         told: BTreeMap<SiteCode, Told>,
+        takeovers: BTreeMap<SiteCode, BTreeMap<u64, TakeoverView>>,
     ) -> Self {
         Self {
             core,
             remembered,
             reports,
             told,
+            takeovers,
             crews: BTreeMap::new(),
             applied: None,
+            from: None,
         }
     }
 
@@ -109,6 +124,7 @@ impl Fleet {
             .applied
             .as_ref()
             .is_none_or(|applied| applied.desired.dns != force.desired.dns);
+        self.from = own_address(force, &self.core.config.name);
         for code in codes {
             self.apply_site(&code, force.desired.sites.get(&code), all);
         }
@@ -173,7 +189,9 @@ impl Fleet {
         let memory = self.remembered.remove(code).unwrap_or_default();
         let told = self.told.remove(code).unwrap_or_default();
         let now = self.core.clock.now();
+        let takeovers = self.takeovers.remove(code).unwrap_or_default();
         let site = Arc::new(Site::new(code.clone(), memory, told, now));
+        site.world().takeovers = Takeovers::remembered(takeovers);
         self.core.place_site(code, Some(Arc::clone(&site)));
         let task = tokio::spawn(task::run(Arc::clone(&self.core), Arc::clone(&site)));
         let crew = Crew {
@@ -201,7 +219,8 @@ impl Fleet {
                 continue;
             }
             let identity = self.core.agent_identity(&server);
-            let peer = Arc::new(Peer::new(addr, identity, Arc::clone(&self.core.tls)));
+            let peer = Peer::new(addr, identity, Arc::clone(&self.core.tls));
+            let peer = Arc::new(peer.leaving_from(self.from));
             site.world().peers.insert(server.clone(), Arc::clone(&peer));
             let agent = Agent {
                 core: Arc::clone(&self.core),

@@ -14,9 +14,12 @@ pub mod by_hand;
 pub mod claim;
 pub mod clock;
 pub mod core;
+mod edit;
 pub mod fleet;
 pub mod listen;
+mod replace;
 pub mod source;
+mod switchover;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -140,8 +143,10 @@ impl Daemon {
             witness,
             suspensions: remembered.suspensions,
             lost: remembered.lost,
+            replaced: remembered.replaced,
             own: remembered.own,
         });
+        core.set_mirror(&git.mirror());
         let (stop, stopped) = watch::channel(false);
         let mut listeners = Listeners::new(stopped);
         let addresses = listen(&core, &git, &server_tls, &mut listeners).await?;
@@ -150,6 +155,7 @@ impl Daemon {
             remembered.sites,
             remembered.servers,
             remembered.open_holds,
+            remembered.takeovers,
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(fleet.run(retiring));

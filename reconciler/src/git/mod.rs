@@ -27,5 +27,6 @@ pub use mirror::{Mirror, MirrorError};
 pub use remote::{Remote, SettingError};
 pub use source::{GitSource, StartError, Waker};
 pub use tree::{
-    Change, ChangedFile, ListedFile, changed_files, folder_tree, list_folder, read_folder,
+    Change, ChangedFile, ListedFile, changed_files, file_text, folder_tree, list_folder,
+    read_folder,
 };

@@ -79,6 +79,19 @@ pub fn list_folder(
         .collect())
 }
 
+/// The text of one file of the folder; none where it is not there, or is no text.
+#[must_use]
+pub fn file_text(
+    repository: &Repository,
+    commit: Oid,
+    folder: Option<&str>,
+    path: &str,
+) -> Option<String> {
+    let tree = find_folder(repository, commit, folder).ok()?;
+    let entry = tree.get_path(std::path::Path::new(path)).ok()?;
+    String::from_utf8(blob(repository, entry.id(), path).ok()?).ok()
+}
+
 /// The id of the folder's tree: equal ids, equal declared state. Plan ids are made of it.
 ///
 /// # Errors

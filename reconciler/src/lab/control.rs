@@ -1,5 +1,6 @@
 //! How `stead lab kill` and its sisters reach the lab that runs: a line of JSON over `lab.sock`.
 
+use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use stead_schemas::names::ServerName;
 
 use super::folder::Folder;
+use super::scene::RECONCILER;
 use crate::commands::CommandError;
 
 /// How long the lab may take to answer: killing and starting are quick.
@@ -16,11 +18,11 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// Longest request read.
 pub(super) const REQUEST_MAX: u64 = 4_096;
 
-/// What can be done to a server.
+/// What can be done to a server or to the reconciler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "camelCase")]
 pub enum Command {
-    /// Drop every packet to and from its agent.
+    /// Drop every packet to and from its address.
     Cut,
     /// Stop all its processes where they are.
     Freeze,
@@ -36,8 +38,27 @@ pub enum Command {
 pub struct Request {
     /// What is to be done.
     pub command: Command,
-    /// To which server.
-    pub server: ServerName,
+    /// To what.
+    pub target: Target,
+}
+
+/// What it is done to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// The reconciler.
+    Reconciler,
+    /// A server; the reconciler goes by its name, too.
+    Server(ServerName),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reconciler => f.write_str(RECONCILER),
+            Self::Server(name) => name.fmt(f),
+        }
+    }
 }
 
 /// Its answer: what was done, or why not.

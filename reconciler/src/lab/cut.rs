@@ -1,60 +1,68 @@
-//! Cutting servers off: packets to and from their agents are dropped, by a table of our own.
+//! Cutting servers off: packets to and from their addresses are dropped, by a table of our own.
 //!
-//! Needs root and `nft`; without, the lab says so and cuts nothing. Only the agent's port is cut, as
-//! all servers share one machine: what a server runs stays reachable, as behind a broken management
-//! network. The table is removed with the lab.
+//! Needs root and `nft`; without, the lab says so and cuts nothing. A cut server goes on and finds
+//! itself: its agent still checks its instances. DNS updates leave from 127.0.0.1 and are not cut; who
+//! is cut off holds no term to make one under. The table is removed with the lab.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
 /// The cuts of one lab.
 #[derive(Debug)]
 pub(super) struct Cuts {
     table: String,
-    cut: BTreeSet<SocketAddr>,
+    cut: BTreeSet<IpAddr>,
     made: bool,
 }
 
 impl Cuts {
-    /// None yet.
-    pub(super) fn new() -> Self {
+    /// None yet, in the network with this number. What an earlier lab left there (it was killed) is
+    /// removed: it would cut this one.
+    pub(super) fn new(network: u8) -> Self {
+        let table = format!("stead-lab-127-{network}");
+        if rustix::process::geteuid().is_root() {
+            // Without nft there is nothing left, and mostly there is nothing anyway.
+            drop(nft(&format!("delete table inet {table}\n")));
+        }
         Self {
-            table: format!("stead-lab-{}", std::process::id()),
+            table,
             cut: BTreeSet::new(),
             made: false,
         }
     }
 
-    /// Whether this agent is cut off.
-    pub(super) fn is_cut(&self, agent: SocketAddr) -> bool {
-        self.cut.contains(&agent)
+    /// Whether this address is cut off.
+    pub(super) fn is_cut(&self, address: IpAddr) -> bool {
+        self.cut.contains(&address)
     }
 
-    /// Cuts an agent off.
+    /// Cuts an address off.
     ///
     /// # Errors
     /// Why it can't, in words.
-    pub(super) fn cut(&mut self, agent: SocketAddr) -> Result<(), String> {
+    pub(super) fn cut(&mut self, address: IpAddr) -> Result<(), String> {
         if !rustix::process::geteuid().is_root() {
             return Err("cutting needs root (it drops packets with nft); `freeze` does not".into());
         }
         if !self.made {
             nft(&format!(
                 "table inet {table} {{\n\
-                 set cut {{ type ipv4_addr . inet_service; }}\n\
+                 set cut {{ type ipv4_addr; }}\n\
+                 set own {{ type ipv4_addr . ipv4_addr; }}\n\
                  chain input {{\n\
                  type filter hook input priority 0;\n\
-                 ip daddr . tcp dport @cut drop\n\
-                 ip saddr . tcp sport @cut drop\n\
+                 ip saddr . ip daddr @own accept\n\
+                 ip daddr @cut drop\n\
+                 ip saddr @cut drop\n\
                  }}\n}}\n",
                 table = self.table
             ))?;
             self.made = true;
         }
-        self.change("add", agent)?;
-        self.cut.insert(agent);
+        self.change("add", address)?;
+        self.cut.insert(address);
         Ok(())
     }
 
@@ -62,20 +70,19 @@ impl Cuts {
     ///
     /// # Errors
     /// Why it can't, in words.
-    pub(super) fn join(&mut self, agent: SocketAddr) -> Result<(), String> {
-        if self.cut.contains(&agent) {
-            self.change("delete", agent)?;
-            self.cut.remove(&agent);
+    pub(super) fn join(&mut self, address: IpAddr) -> Result<(), String> {
+        if self.cut.contains(&address) {
+            self.change("delete", address)?;
+            self.cut.remove(&address);
         }
         Ok(())
     }
 
-    fn change(&self, verb: &str, agent: SocketAddr) -> Result<(), String> {
+    fn change(&self, verb: &str, address: IpAddr) -> Result<(), String> {
+        let table = &self.table;
         nft(&format!(
-            "{verb} element inet {} cut {{ {} . {} }}\n",
-            self.table,
-            agent.ip(),
-            agent.port()
+            "{verb} element inet {table} own {{ {address} . {address} }}\n\
+             {verb} element inet {table} cut {{ {address} }}\n"
         ))
     }
 }

@@ -5,6 +5,7 @@
 //! behind. What is here only sets the scene: how it converges is the programs' own doing, and
 //! nothing here knows what a role is.
 
+mod breaking;
 mod control;
 mod cut;
 mod ending;
@@ -15,8 +16,9 @@ mod processes;
 mod programs;
 mod scene;
 mod stage;
+mod takeovers;
 mod watch;
 
-pub use control::{Command, Request, ask};
+pub use control::{Command, Request, Target, ask};
 pub use folder::Folder;
 pub use stage::run;

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{WaitOptions, WaitStatus};
 
+use stead_schemas::desired::TsigAlgorithm;
+
+use super::control::Target;
 use super::folder::Folder;
 use super::processes::Process;
 use super::scene::{LabServer, Scene};
@@ -80,8 +83,7 @@ impl Cast {
 }
 
 fn dns_command(scene: &Scene, folder: &Folder) -> Command {
-    let (zone, key) = scene.dns().unwrap_or(("lab.example", "lab"));
-    let file = scene.key_file(folder).unwrap_or_default();
+    let zone = scene.domain().unwrap_or("lab.example");
     let mut command = Command::new(&scene.stead);
     command
         .arg("dns")
@@ -90,10 +92,28 @@ fn dns_command(scene: &Scene, folder: &Folder) -> Command {
         .arg("--zone")
         .arg(zone)
         .arg("--dir")
-        .arg(folder.dns())
-        .arg("--key")
-        .arg(format!("{key}:hmac-sha256:{}", file.display()));
+        .arg(folder.dns());
+    for key in scene.keys(folder) {
+        let text = format!(
+            "{}:{}:{}",
+            key.name,
+            algorithm(key.algorithm),
+            key.file.display()
+        );
+        match key.alias {
+            None => command.arg("--key").arg(text),
+            Some(alias) => command.arg("--site-key").arg(format!("{text}:{alias}")),
+        };
+    }
     command
+}
+
+const fn algorithm(of: TsigAlgorithm) -> &'static str {
+    match of {
+        TsigAlgorithm::HmacSha256 => "hmac-sha256",
+        TsigAlgorithm::HmacSha384 => "hmac-sha384",
+        TsigAlgorithm::HmacSha512 => "hmac-sha512",
+    }
 }
 
 impl Program {
@@ -195,9 +215,12 @@ impl Programs {
         Ok(!due.is_empty())
     }
 
-    /// The agent of a server.
-    pub(super) fn agent(&mut self, server: &str) -> Option<&mut Program> {
-        self.all.get_mut(&format!("site-agent {server}"))
+    /// The program that a request is about: a server's agent, or the reconciler.
+    pub(super) fn of(&mut self, target: &Target) -> Option<&mut Program> {
+        match target {
+            Target::Server(server) => self.all.get_mut(&format!("site-agent {server}")),
+            Target::Reconciler => self.all.get_mut(&Cast::Reconciler.name()),
+        }
     }
 
     /// Servers whose agents are down on purpose.

@@ -4,7 +4,7 @@
 //! `stead pki` itself, as on any other machine.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -13,8 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
 use stead_schemas::declared;
-use stead_schemas::desired::HierarchyDesired;
-use stead_schemas::names::ServerName;
+use stead_schemas::desired::{HierarchyDesired, TsigAlgorithm, TsigKeyDesired};
+use stead_schemas::names::{ServerName, SiteCode};
 
 use super::folder::Folder;
 use super::network::{self, FIRST, Network};
@@ -41,7 +41,7 @@ const TOPOLOGY: [(&str, &str); 4] = [
     ),
 ];
 /// The reconciler's name in the example.
-const RECONCILER: &str = "stead-1";
+pub(super) const RECONCILER: &str = "stead-1";
 /// The longest that `stead pki` gives; nobody renews in a lab.
 const CERTIFICATE_DAYS: &str = "825";
 const KEY_BYTES: usize = 32;
@@ -66,6 +66,23 @@ pub(super) struct LabServer {
     pub(super) name: ServerName,
     /// Where its agent listens.
     pub(super) agent: SocketAddr,
+    /// Its site.
+    pub(super) site: SiteCode,
+    /// Whether it may hold its site's lease.
+    pub(super) is_candidate: bool,
+}
+
+/// A key of the DNS server.
+#[derive(Debug)]
+pub(super) struct DnsKey {
+    /// Its name.
+    pub(super) name: String,
+    /// Its algorithm.
+    pub(super) algorithm: TsigAlgorithm,
+    /// The file with its secret.
+    pub(super) file: PathBuf,
+    /// The one alias it may write; none: the whole zone.
+    pub(super) alias: Option<String>,
 }
 
 impl Scene {
@@ -115,30 +132,61 @@ impl Scene {
             ));
         }
         self.desired = desired;
+        self.write_secrets(folder)?;
         self.write_identities(folder)?;
         self.write_settings(folder)
     }
 
     /// Every server, by name.
     pub(super) fn servers(&self) -> impl Iterator<Item = LabServer> {
-        self.desired.sites.values().flat_map(|site| {
-            site.servers.iter().map(|(name, server)| LabServer {
+        self.desired.sites.iter().flat_map(|(code, site)| {
+            let leased = site
+                .site_server
+                .as_ref()
+                .filter(|found| found.lease.is_some());
+            site.servers.iter().map(move |(name, server)| LabServer {
                 name: name.clone(),
                 agent: SocketAddr::new(server.address, server.agent_port),
+                site: code.clone(),
+                is_candidate: leased
+                    .is_some_and(|found| found.active == *name || found.passive.contains(name)),
             })
         })
     }
 
-    /// The domain published to, and the name of the key.
-    pub(super) fn dns(&self) -> Option<(&str, &str)> {
-        let dns = self.desired.dns.as_ref()?;
-        Some((dns.domain.as_str(), dns.tsig.first()?.name.as_str()))
+    /// The domain published to.
+    pub(super) fn domain(&self) -> Option<&str> {
+        Some(self.desired.dns.as_ref()?.domain.as_str())
     }
 
-    /// The file with the key's secret.
-    pub(super) fn key_file(&self, folder: &Folder) -> Option<PathBuf> {
-        let key = self.desired.dns.as_ref()?.tsig.first()?;
-        Some(folder.secrets().join(key.secret.as_str()))
+    /// The reconciler's own address.
+    pub(super) fn reconciler(&self) -> Option<IpAddr> {
+        let declared = |(name, _): &(&ServerName, _)| name.as_str() == RECONCILER;
+        let (_, found) = self.desired.reconcilers.iter().find(declared)?;
+        Some(found.address).filter(IpAddr::is_loopback)
+    }
+
+    /// Every key that the DNS server knows: those of the reconciler, and one a site for its alias (H22).
+    pub(super) fn keys(&self, folder: &Folder) -> Vec<DnsKey> {
+        let Some(dns) = &self.desired.dns else {
+            return Vec::new();
+        };
+        let key = |key: &TsigKeyDesired, end: &str, alias: Option<String>| DnsKey {
+            name: format!("{}{end}", key.name),
+            algorithm: key.algorithm,
+            file: folder.secrets().join(format!("{}{end}", key.secret)),
+            alias,
+        };
+        let whole = dns.tsig.iter().map(|one| key(one, "", None));
+        let sites = self.desired.sites.keys().flat_map(|code| {
+            let code = code.as_str().to_lowercase();
+            let alias = format!("{code}.{}", dns.domain.as_str());
+            let end = format!("-{code}");
+            dns.tsig
+                .iter()
+                .map(move |one| key(one, &end, Some(alias.clone())))
+        });
+        whole.chain(sites).collect()
     }
 
     fn ensure_addresses_free(&self) -> Result<(), CommandError> {
@@ -149,14 +197,17 @@ impl Scene {
     }
 
     fn write_secrets(&self, folder: &Folder) -> Result<(), CommandError> {
-        let Some(file) = self.key_file(folder).filter(|file| !file.exists()) else {
-            return Ok(());
-        };
-        let mut key = [0; KEY_BYTES];
-        SystemRandom::new()
-            .fill(&mut key)
-            .map_err(|_| CommandError::failed("the system gives no random bytes"))?;
-        write_private(&file, &STANDARD.encode(key))
+        for key in self.keys(folder) {
+            if key.file.exists() {
+                continue;
+            }
+            let mut secret = [0; KEY_BYTES];
+            SystemRandom::new()
+                .fill(&mut secret)
+                .map_err(|_| CommandError::failed("the system gives no random bytes"))?;
+            write_private(&key.file, &STANDARD.encode(secret))?;
+        }
+        Ok(())
     }
 
     fn write_identities(&self, folder: &Folder) -> Result<(), CommandError> {

@@ -7,21 +7,20 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use stead_schemas::api::StatusView;
-use stead_schemas::names::ServerName;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::control::{Answer, Command, REQUEST_MAX, Request};
+use super::control::{Answer, REQUEST_MAX, Request};
 use super::cut::Cuts;
 use super::ending;
 use super::folder::{Folder, LabState};
-use super::processes::{Process, kill_all, marked};
+use super::processes::Process;
 use super::programs::{Cast, Programs};
 use super::scene::Scene;
+use super::takeovers::{self, Seen};
 use super::watch::Story;
 use crate::api_client::ApiArgs;
 use crate::commands::{CommandError, CommandResult, Outcome};
@@ -35,8 +34,6 @@ const TICK: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(60);
 /// How long one request may take to arrive.
 const REQUEST: Duration = Duration::from_secs(2);
-/// How long killing a server may take.
-const KILLING: Duration = Duration::from_secs(5);
 
 /// Runs the lab in the folder until SIGINT, SIGTERM or SIGHUP.
 ///
@@ -62,12 +59,13 @@ pub async fn run(ui: &Ui, folder: Folder) -> CommandResult {
     let scene = Scene::set(&folder)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(io::Error::from)?;
+    let cuts = Cuts::new(scene.network.number());
     let mut stage = Stage {
         ui: *ui,
         folder,
         scene,
         programs: Programs::default(),
-        cuts: Cuts::new(),
+        cuts,
         story: Story::default(),
         cgroups: BTreeSet::new(),
         started: Instant::now(),
@@ -79,15 +77,15 @@ pub async fn run(ui: &Ui, folder: Folder) -> CommandResult {
     result
 }
 
-struct Stage {
+pub(super) struct Stage {
     ui: Ui,
-    folder: Folder,
-    scene: Scene,
-    programs: Programs,
-    cuts: Cuts,
+    pub(super) folder: Folder,
+    pub(super) scene: Scene,
+    pub(super) programs: Programs,
+    pub(super) cuts: Cuts,
     story: Story,
     /// Cgroups of servers that were killed.
-    cgroups: BTreeSet<String>,
+    pub(super) cgroups: BTreeSet<String>,
     started: Instant,
     told_long: bool,
     told_try: bool,
@@ -102,6 +100,7 @@ impl Stage {
         let control = UnixListener::bind(self.folder.control_socket())?;
         self.start_all()?;
         let mut looks = self.look();
+        let mut takeovers = takeovers::watch(&self.folder, self.scene.servers());
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
@@ -111,6 +110,7 @@ impl Stage {
                 _ = child.recv() => self.reap()?,
                 _ = tick.tick() => self.tick()?,
                 Some(view) = looks.recv() => self.saw(&view),
+                Some(seen) = takeovers.recv() => self.saw_holder(&seen),
                 accepted = control.accept() => {
                     if let Ok((stream, _)) = accepted {
                         self.attend(stream).await;
@@ -176,6 +176,12 @@ impl Stage {
         }
     }
 
+    fn saw_holder(&mut self, seen: &Seen) {
+        for line in self.story.takeover(seen) {
+            self.say(&line);
+        }
+    }
+
     fn tick(&mut self) -> Result<(), CommandError> {
         self.reap()?;
         if self.programs.start_due(&self.scene, &self.folder)? {
@@ -226,141 +232,12 @@ impl Stage {
         }
     }
 
-    fn carry_out(&mut self, request: &Request) -> Answer {
-        let server = &request.server;
-        if self.programs.agent(server.as_str()).is_none() {
-            return self.plug_in(request);
-        }
-        let answer = match request.command {
-            Command::Cut => self.cut(server),
-            Command::Freeze => self.freeze(server),
-            Command::Heal => self.heal(server),
-            Command::Kill => self.kill(server),
-        };
-        self.write_state()
-            .map_err(|_| "can't write lab.json".to_owned())?;
-        answer
-    }
-
-    /// A server that git names by now and that has no machine yet.
-    fn plug_in(&mut self, request: &Request) -> Answer {
-        let server = &request.server;
-        let failed = |error: CommandError| error.text();
-        if request.command == Command::Heal {
-            self.scene.refresh(&self.folder).map_err(failed)?;
-            let found = self.scene.servers().find(|found| found.name == *server);
-            if let Some(found) = found {
-                self.programs
-                    .start(Cast::Agent(found), &self.scene, &self.folder)
-                    .map_err(|error| error.to_string())?;
-                self.write_state().map_err(failed)?;
-                return Ok(format!("{server}: a new machine with its agent"));
-            }
-        }
-        let names: Vec<String> = self.scene.servers().map(|s| s.name.to_string()).collect();
-        Err(format!(
-            "there is no server {server} in this lab: {}",
-            names.join(", ")
-        ))
-    }
-
-    fn cut(&mut self, server: &ServerName) -> Answer {
-        let agent = self.address(server)?;
-        self.cuts.cut(agent)?;
-        Ok(format!(
-            "{server}: nothing reaches {agent} any more; what it runs goes on"
-        ))
-    }
-
-    fn freeze(&mut self, server: &ServerName) -> Answer {
-        let processes = self.of_server(server);
-        for process in &processes {
-            process.signal(Signal::STOP);
-        }
-        Ok(format!("{server}: {} processes frozen", processes.len()))
-    }
-
-    fn kill(&mut self, server: &ServerName) -> Answer {
-        let processes = self.of_server(server);
-        self.cgroups.extend(ending::cgroups_of(&processes));
-        if let Some(program) = self.programs.agent(server.as_str()) {
-            program.down = true;
-        }
-        let state = self.folder.agent_state(server.as_str());
-        let agent = self
-            .programs
-            .agent(server.as_str())
-            .and_then(|program| program.process);
-        let find = || {
-            let mut found = marked(&state);
-            found.extend(agent.filter(|agent| agent.runs()));
-            found
-        };
-        // The agent's own end is reaped later: its status must not be lost to another program.
-        let left = kill_all(find, || (), KILLING);
-        if left.is_empty() {
-            Ok(format!("{server}: {} processes killed", processes.len()))
-        } else {
-            Err(format!("{server}: {} processes would not die", left.len()))
-        }
-    }
-
-    fn heal(&mut self, server: &ServerName) -> Answer {
-        let agent = self.address(server)?;
-        let mut done = Vec::new();
-        if self.cuts.is_cut(agent) {
-            self.cuts.join(agent)?;
-            done.push("joined again");
-        }
-        for process in self.of_server(server) {
-            process.signal(Signal::CONT);
-        }
-        self.programs.reap();
-        let down = self
-            .programs
-            .agent(server.as_str())
-            .filter(|program| program.process.is_none())
-            .map(|program| program.role.clone());
-        if let Some(role) = down {
-            self.programs
-                .start(role, &self.scene, &self.folder)
-                .map_err(|error| error.to_string())?;
-            done.push("its agent started");
-        }
-        if done.is_empty() {
-            done.push("goes on");
-        }
-        Ok(format!("{server}: {}", done.join(", ")))
-    }
-
-    fn address(&mut self, server: &ServerName) -> Result<std::net::SocketAddr, String> {
-        match self
-            .programs
-            .agent(server.as_str())
-            .map(|program| &program.role)
-        {
-            Some(Cast::Agent(found)) => Ok(found.agent),
-            _ => Err(format!("there is no server {server}")),
-        }
-    }
-
-    /// The agent, its keepers and its instances.
-    fn of_server(&mut self, server: &ServerName) -> BTreeSet<Process> {
-        let mut found = marked(&self.folder.agent_state(server.as_str()));
-        let agent = self.programs.agent(server.as_str());
-        found.extend(agent.and_then(|program| program.process));
-        found
-    }
-
-    fn write_state(&self) -> Result<(), CommandError> {
+    pub(super) fn write_state(&self) -> Result<(), CommandError> {
         let state = LabState {
             lab: Process::own(),
             network: format!("127.{}", self.scene.network.number()),
             dns: self.scene.network.dns().to_string(),
-            domain: self
-                .scene
-                .dns()
-                .map_or_else(String::new, |(domain, _)| domain.to_owned()),
+            domain: self.scene.domain().map_or_else(String::new, str::to_owned),
             api: self.folder.api_socket(),
             processes: self.programs.running(),
         };

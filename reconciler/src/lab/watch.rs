@@ -8,6 +8,7 @@ use stead_schemas::names::SiteCode;
 
 use super::folder::Folder;
 use super::scene::Scene;
+use super::takeovers::{Seen, Told};
 use crate::output::status::short;
 
 /// What was told last.
@@ -18,6 +19,7 @@ pub(super) struct Story {
     /// What needed a person at the last look, and whether that was told.
     needs: BTreeMap<String, bool>,
     converged: bool,
+    takeovers: BTreeMap<SiteCode, Told>,
 }
 
 impl Story {
@@ -56,6 +58,12 @@ impl Story {
         lines
     }
 
+    /// The lines for a holder of a lease.
+    pub(super) fn takeover(&mut self, seen: &Seen) -> Vec<String> {
+        let told = self.takeovers.entry(seen.site.clone()).or_default();
+        told.lines(seen)
+    }
+
     /// What needs a person at two looks in a row: what passes by itself needs none.
     fn needs_of(&mut self, view: &StatusView) -> Vec<String> {
         let mut lines = Vec::new();
@@ -81,11 +89,11 @@ impl Story {
 pub(super) fn what_to_try(folder: &Folder, scene: &Scene) -> String {
     let stead = program(&scene.stead);
     let dns = scene.network.dns();
-    let domain = scene.dns().map_or("lab.example", |(domain, _)| domain);
+    let domain = scene.domain().unwrap_or("lab.example");
     let topology = shown(&folder.topology());
     let root = shown(folder.root());
     format!(
-        "
+        r#"
 Leave it running and try, in another terminal here:
 
   export STEAD_API={api}
@@ -96,10 +104,20 @@ Leave it running and try, in another terminal here:
   dig @{ip} -p {port} +short _mssms_mp_p01._tcp.{domain} SRV
   {stead} why dns:_mssms_mp_p01._tcp.{domain}/SRV
 
-  # A power cut, and its end; also freeze and cut
-  {stead} lab kill p01-f1 --dir {root}
+  # A power cut at the active site server: p01-b takes over, and its name follows
+  {stead} lab kill p01-a --dir {root}
   {stead} status P01 --watch
-  {stead} lab heal p01-f1 --dir {root}
+  dig @{ip} -p {port} +short p01.{domain}
+  curl --json '{{"id":"1","text":"hello"}}' http://{passive}/v1/write
+
+  # The power is back: it comes up as the passive
+  {stead} lab heal p01-a --dir {root}
+
+  # The same without the reconciler; also cut and freeze
+  {stead} lab kill --reconciler --dir {root}
+  {stead} lab freeze p01-b --dir {root}
+  {stead} lab heal p01-b --dir {root}
+  {stead} lab heal --reconciler --dir {root}
 
   # Any process of {root}/lab.json comes back by itself
   kill -9 PID
@@ -110,8 +128,9 @@ Leave it running and try, in another terminal here:
   git -C {topology} commit -am 'move a management point'
   {stead} wait --converged
 
-Ctrl-C ends it all.",
+Ctrl-C ends it all."#,
         api = folder.api_socket().display(),
+        passive = format_args!("127.{}.2.12:8440", scene.network.number()),
         ip = dns.ip(),
         port = dns.port(),
     )

@@ -35,5 +35,6 @@ const fn kind(kind: JournalKind) -> (Style, &'static str) {
         JournalKind::Released => (Style::Good, "released"),
         JournalKind::Revision => (Style::Note, "revision"),
         JournalKind::Taken => (Style::Good, "taken"),
+        JournalKind::Takeover => (Style::Note, "takeover"),
     }
 }

@@ -6,6 +6,7 @@
 pub mod diagnostics;
 pub mod github;
 pub mod history;
+pub mod lease;
 pub mod lists;
 pub mod plan;
 pub mod status;

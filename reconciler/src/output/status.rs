@@ -11,7 +11,7 @@ use stead_schemas::time::WallMs;
 use stead_schemas::wire::{Health, Phase};
 
 use super::table::{Cell, Table, one_line};
-use super::{Palette, Style, when};
+use super::{Palette, Style, lease, when};
 
 /// All sites, a line each.
 #[must_use]
@@ -50,6 +50,9 @@ pub fn one_site(palette: Palette, view: &StatusView, problems: bool, now: WallMs
             palette.paint(style, state),
             note(site, now)
         );
+        if let Some(view) = &site.lease {
+            text += &lease::lease(palette, &site.code, view, &site.passive, now);
+        }
         text += &servers(palette, site, problems, now);
         text += &instances(palette, site, problems, now);
         text += &road(palette, site);
@@ -235,6 +238,13 @@ fn note(site: &SiteView, now: WallMs) -> String {
     }
     if let Some(failure) = &site.failure {
         notes.push(failure.clone());
+    }
+    if let Some(parked) = site
+        .lease
+        .as_ref()
+        .and_then(|l| lease::parked(&site.code, l, now))
+    {
+        notes.push(parked);
     }
     if !site.steps.is_empty() {
         notes.push(format!("{} steps to go", site.steps.len()));

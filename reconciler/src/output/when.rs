@@ -50,6 +50,12 @@ pub fn clock(then: WallMs, now: WallMs) -> String {
     clock_in(then, now, &TimeZone::system())
 }
 
+/// The same to the millisecond.
+#[must_use]
+pub fn clock_ms(then: WallMs, now: WallMs) -> String {
+    format!("{}.{:03}", clock(then, now), then.0 % 1_000)
+}
+
 /// A moment to come, with the date where it is another day, to the minute.
 #[must_use]
 pub fn until(then: WallMs, now: WallMs) -> String {

@@ -8,6 +8,7 @@ pub mod changes;
 mod pass;
 mod shown;
 pub mod taken;
+pub mod takeovers;
 pub mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use crate::publish::contested::Contests;
 use crate::store::{SiteMemory, WithdrawnMemory};
 use changes::{Chatter, Happened};
 use taken::Taken;
+use takeovers::Takeovers;
 
 pub(crate) use pass::{Order, context, hold_without_secrets};
 
@@ -102,6 +104,8 @@ pub struct SiteWorld {
     pub version: u64,
     /// Holds that the journal knows to be open.
     pub told: changes::Told,
+    /// How the lease was taken up, by term.
+    pub takeovers: Takeovers,
     /// Agents that are being told our epoch.
     pub claiming: BTreeSet<ServerName>,
     shown: Option<shown::Shown>,
@@ -141,6 +145,7 @@ impl Site {
             site_type: memory.site_type,
             version: 0,
             told,
+            takeovers: Takeovers::default(),
             claiming: BTreeSet::new(),
             shown: None,
             chatter: BTreeMap::new(),
@@ -229,6 +234,9 @@ impl SiteWorld {
         let after = server.report.as_deref();
         let same = matches!((&before, after), (Some(a), Some(b)) if is_same(a, b));
         let told = after.map(|after| changes::of_report(code, before.as_deref(), after));
+        if let Some(after) = after {
+            self.takeovers.note(code, after, now);
+        }
         if before.is_some() {
             let bounded = self
                 .chatter
@@ -363,6 +371,8 @@ fn is_same(a: &AgentReport, b: &AgentReport) -> bool {
         && a.instances == b.instances
         && a.assigned == b.assigned
         && a.secrets == b.secrets
+        && a.lease == b.lease
+        && a.assigned_lease == b.assigned_lease
         && a.problems == b.problems
         && a.version == b.version
         && a.highest_epoch == b.highest_epoch

@@ -71,7 +71,8 @@ pub(crate) fn context(core: &Core, code: &SiteCode, world: &SiteWorld, force: &I
         recorded: Arc::clone(&world.recorded),
         suspended: core.suspended(code),
         permits: Permits::all(),
-        replaced: BTreeSet::new(),
+        replaced: core.replaced().into_keys().collect(),
+        manual: core.is_manual(code),
         witness: core.witness.incarnations(code),
     }
 }

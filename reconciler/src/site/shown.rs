@@ -41,6 +41,12 @@ impl Site {
         snapshot
     }
 
+    /// The same as it is now.
+    #[must_use]
+    pub fn fresh(&self, core: &Core, force: &InForce) -> SiteSnapshot {
+        self.make(core, force, &self.world())
+    }
+
     fn make(&self, core: &Core, force: &InForce, world: &SiteWorld) -> SiteSnapshot {
         let declared = force.desired.sites.get(&self.code);
         let current = match (&world.desired, declared) {
@@ -60,6 +66,8 @@ impl Site {
             },
             plan: world.plan.clone(),
             troubles: world.troubles.clone(),
+            takeovers: world.takeovers.known().clone(),
+            failovers: world.takeovers.failovers(),
             failure: failure(world),
         }
     }

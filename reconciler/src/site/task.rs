@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stead_plan::{Policy, plan_site};
-use stead_schemas::names::ServerName;
+use stead_plan::{Known, Policy, plan_site};
+use stead_schemas::api::JournalKind;
+use stead_schemas::names::{ServerName, SiteCode};
 use stead_schemas::observed::{Contact, RecordObserved};
 use stead_schemas::time::{DurationMs, WallMs};
 use tokio::time::{sleep, sleep_until};
 
+use super::changes::Happened;
 use super::{Site, SiteWorld, pass};
 use crate::act;
 use crate::daemon::core::{Core, InForce, Retire};
@@ -50,6 +52,7 @@ async fn pass(core: &Arc<Core>, site: &Arc<Site>) -> WallMs {
     let policy = Policy::default();
     let (plan, told, context, version) = {
         let mut world = site.world();
+        settle_replaced(core, &site.code, &mut world);
         let context = pass::context(core, &site.code, &world, &force);
         publish::want_records(core, &mut world, &context);
         mark_contested(&mut world, now);
@@ -97,6 +100,7 @@ async fn pass(core: &Arc<Core>, site: &Arc<Site>) -> WallMs {
 fn finish(core: &Core, site: &Site, force: &InForce, now: WallMs, acted: bool) -> WallMs {
     let mut world = site.world();
     core.journal(Some(&site.code), world.take_happened());
+    core.keep_takeovers(&site.code, world.takeovers.take_fresh());
     let next = pass::wake_at(&world, now).unwrap_or_else(|| now.plus(AT_LEAST));
     if world.plan.as_ref().is_some_and(|plan| waits_for_dns(plan)) {
         core.publisher.need(&site.code);
@@ -106,6 +110,34 @@ fn finish(core: &Core, site: &Site, force: &InForce, now: WallMs, acted: bool) -
         retire(core, site, &world, force);
     }
     next
+}
+
+/// A replacement is done once another ledger of that voter votes, or it votes no more (H4).
+fn settle_replaced(core: &Core, code: &SiteCode, world: &mut SiteWorld) {
+    for (server, mut memory) in core.replaced() {
+        let Some(before) = memory.before.get(code).copied() else {
+            continue;
+        };
+        let known = Known::of_site(&world.observed);
+        let Some(voters) = known.voters.filter(|voters| voters.pending.is_none()) else {
+            continue;
+        };
+        let now = voters.in_force.get(&server).copied();
+        if now == Some(before) {
+            continue;
+        }
+        memory.before.remove(code);
+        let left = (!memory.before.is_empty()).then_some(memory);
+        core.store
+            .write(Write::Replaced(server.clone(), left.clone()));
+        core.set_replaced(&server, left);
+        let text = match now {
+            Some(_) => "replaced: its new ledger votes",
+            None => "it votes no more; nothing is left to replace",
+        };
+        let about = format!("{code}/{server}");
+        world.tell([Happened::new(JournalKind::Taken, about, text)]);
+    }
 }
 
 fn mark_contested(world: &mut SiteWorld, now: WallMs) {

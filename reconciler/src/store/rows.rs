@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use stead_schemas::api::{JournalEntry, JournalKind, RevisionView, SuspensionView};
+use stead_schemas::api::{JournalEntry, JournalKind, RevisionView, SuspensionView, TakeoverView};
 use stead_schemas::names::{GroupName, ServerName, SiteCode};
 use stead_schemas::observed::{SiteRecorded, Withdrawn};
 use stead_schemas::record::RecordKey;
@@ -18,6 +18,7 @@ use stead_schemas::time::WallMs;
 use stead_schemas::wire::AgentReport;
 
 use super::schema::StoreError;
+use crate::site::takeovers::KEPT;
 
 /// Revisions kept.
 const REVISIONS_MAX: i64 = 1_000;
@@ -94,6 +95,19 @@ pub struct LostMemory {
     pub at: WallMs,
 }
 
+/// A person's word that a voter with a new ledger is to be let in (H4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacedMemory {
+    /// Who said so.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub at: WallMs,
+    /// The lives of its ledger that voted then, by site: done once others do.
+    pub before: BTreeMap<SiteCode, u64>,
+}
+
 /// The few values there is one of.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -117,6 +131,10 @@ pub struct Remembered {
     pub suspensions: BTreeMap<String, SuspensionView>,
     /// Servers confirmed lost.
     pub lost: BTreeMap<ServerName, LostMemory>,
+    /// Voters whose new ledgers are to be let in.
+    pub replaced: BTreeMap<ServerName, ReplacedMemory>,
+    /// How leases were taken up, by site and term.
+    pub takeovers: BTreeMap<SiteCode, BTreeMap<u64, TakeoverView>>,
     /// Holds whose end was not journalled, by site and id: what each is about, and its words.
     pub open_holds: BTreeMap<SiteCode, BTreeMap<String, (String, String)>>,
     /// Rows that could not be read and were left out.
@@ -132,6 +150,8 @@ pub enum Write {
     Lost(ServerName, Option<LostMemory>),
     /// The few values there is one of.
     Own(OwnMemory),
+    /// A voter with a new ledger is to be let in, or (none) was.
+    Replaced(ServerName, Option<ReplacedMemory>),
     /// What became of a revision.
     Revision(RevisionView),
     /// A server's last report, or (none) forget it.
@@ -140,6 +160,8 @@ pub enum Write {
     Site(SiteCode, Option<SiteMemory>),
     /// A suspension by scope, or (none) its end.
     Suspension(String, Option<SuspensionView>),
+    /// How a lease was taken up; with the entry that tells it, where it is new.
+    Takeover(Box<TakeoverView>, Option<NewEntry>),
 }
 
 /// Which journal entries are wanted; newest first.
@@ -164,13 +186,48 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> Result<(), rusqli
             .try_for_each(|entry| append(connection, entry)),
         Write::Lost(server, lost) => remember(connection, "lost", server.as_str(), lost.as_ref()),
         Write::Own(own) => remember(connection, "own", "own", Some(own)),
+        Write::Replaced(server, memory) => {
+            remember(connection, "replaced", server.as_str(), memory.as_ref())
+        }
         Write::Revision(view) => revision(connection, view),
         Write::Server(server, memory) => {
             remember(connection, "server", server.as_str(), memory.as_deref())
         }
-        Write::Site(code, memory) => remember(connection, "site", code.as_str(), memory.as_ref()),
+        Write::Site(code, memory) => {
+            if memory.is_none() {
+                forget_takeovers(connection, code, 0)?;
+            }
+            remember(connection, "site", code.as_str(), memory.as_ref())
+        }
         Write::Suspension(scope, view) => remember(connection, "suspension", scope, view.as_ref()),
+        Write::Takeover(view, entry) => {
+            entry
+                .iter()
+                .try_for_each(|entry| append(connection, entry))?;
+            // Terms of one width: names are in their order.
+            let name = format!("{}/{:020}", view.site, view.takeover.term);
+            remember(connection, "takeover", &name, Some(view.as_ref()))?;
+            forget_takeovers(connection, &view.site, KEPT)
+        }
     }
+}
+
+/// Forgets all but the newest takeovers of a site.
+fn forget_takeovers(
+    connection: &Connection,
+    site: &SiteCode,
+    keep: usize,
+) -> Result<(), rusqlite::Error> {
+    let keep = i64::try_from(keep).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(
+            "DELETE FROM memory WHERE kind = 'takeover' AND name >= ?1 AND name < ?2
+             AND name NOT IN (SELECT name FROM memory WHERE kind = 'takeover'
+                 AND name >= ?1 AND name < ?2 ORDER BY name DESC LIMIT ?3)",
+        )?
+        // `0` follows `/`.
+        .execute(params![format!("{site}/"), format!("{site}0"), keep])?;
+    Ok(())
 }
 
 fn append(connection: &Connection, entry: &NewEntry) -> Result<(), rusqlite::Error> {
@@ -287,9 +344,15 @@ fn take(found: &mut Remembered, kind: &str, name: &str, body: &str) -> Option<()
     match kind {
         "lost" => drop(found.lost.insert(name.parse().ok()?, read(body)?)),
         "own" => found.own = read(body)?,
+        "replaced" => drop(found.replaced.insert(name.parse().ok()?, read(body)?)),
         "server" => drop(found.servers.insert(name.parse().ok()?, read(body)?)),
         "site" => drop(found.sites.insert(name.parse().ok()?, read(body)?)),
         "suspension" => drop(found.suspensions.insert(name.to_owned(), read(body)?)),
+        "takeover" => {
+            let view: TakeoverView = read(body)?;
+            let of_site = found.takeovers.entry(view.site.clone()).or_default();
+            of_site.insert(view.takeover.term, view);
+        }
         _ => return None,
     }
     Some(())

@@ -25,6 +25,7 @@ fn suspension() -> SuspensionView {
         why: "CHG-1".into(),
         at: stead_schemas::time::WallMs(1),
         until: None,
+        failover: false,
     }
 }
 
@@ -266,4 +267,41 @@ async fn wait_open(path: &Path) -> (Store, Remembered) {
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn the_newest_takeovers_of_each_site_are_kept_until_the_site_goes() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("stead.db");
+    let keep = DurationMs::seconds(1_000_000_000_000);
+    let (store, _) = Store::open(&path, keep).unwrap();
+    let view = |site: &str, term: u64| {
+        let view = serde_json::json!({
+            "site": site, "server": "p01-b", "seenAt": 9,
+            "takeover": {"term": term, "from": null, "cause": "failover", "wonAt": 1, "grantedBy": []},
+        });
+        Box::new(serde_json::from_value(view).unwrap())
+    };
+    for term in 1..=120 {
+        let told = (term == 120).then(|| entry(9, "P01", JournalKind::Takeover, None));
+        store.write(Write::Takeover(view("P01", term), told));
+    }
+    store.write(Write::Takeover(view("P00", 3), None));
+    store.write(Write::Takeover(view("P02", 4), None));
+    store
+        .commit(Write::Site("P02".parse().unwrap(), None))
+        .await
+        .unwrap();
+    assert_eq!(store.history(all()).await.unwrap().len(), 1);
+    drop(store);
+    let terms = |found: &Remembered, site: &str| {
+        let of_site = found.takeovers.get(&site.parse().unwrap());
+        of_site.map(|of_site| (of_site.len(), *of_site.keys().next().unwrap()))
+    };
+    // The thread may still hold the file for a moment.
+    let (_store, found) = Store::open(&path, keep).unwrap();
+    assert_eq!(terms(&found, "P01"), Some((100, 21)));
+    assert_eq!(terms(&found, "P00"), Some((1, 3)));
+    assert_eq!(terms(&found, "P02"), None);
+    assert!(found.unreadable.is_empty(), "{:?}", found.unreadable);
 }

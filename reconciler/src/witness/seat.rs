@@ -84,7 +84,8 @@ async fn start(
             name: around.name,
             machine: around.machine,
         };
-        Voting::start(folder, &owner, around.tls).map_err(|error| chain(&error))
+        // A witness only answers.
+        Voting::start(folder, &owner, around.tls, None, None).map_err(|error| chain(&error))
     });
     opening.await.map_err(|error| error.to_string())?
 }

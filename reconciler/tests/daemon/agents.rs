@@ -11,6 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures_util::stream;
+use stead_schemas::lease::HandoverRequest;
+use stead_schemas::names::ServerName;
 use stead_schemas::time::{DurationMs, WallMs};
 use stead_schemas::wire::{
     AgentReport, AssignRequest, ClaimRequest, Health, InstanceReport, Phase, ReachAnswer, Refusal,
@@ -41,7 +43,11 @@ impl Drop for Agent {
 pub(crate) struct Book {
     report: watch::Sender<AgentReport>,
     pub(crate) assigned: Mutex<Vec<AssignRequest>>,
+    /// What it does when asked to hand its lease over.
+    hand_over: Mutex<Option<HandOver>>,
 }
+
+type HandOver = Box<dyn FnMut(ServerName) -> Result<(), String> + Send>;
 
 impl Book {
     /// Whether the last assignment has a group.
@@ -58,8 +64,25 @@ impl Book {
         let assigned = self.assigned.lock().unwrap();
         for pair in assigned.windows(2) {
             let (one, two) = (&pair[0].assignment, &pair[1].assignment);
-            assert_ne!(one.instances, two.instances, "sent twice");
+            let same = one.instances == two.instances && one.lease == two.lease;
+            assert!(!same, "sent twice");
         }
+    }
+
+    /// Something about what it reports is new.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut AgentReport)) {
+        self.report.send_modify(|report| {
+            change(report);
+            report.sequence += 1;
+        });
+    }
+
+    /// What it does when asked to hand its lease over.
+    pub(crate) fn when_asked(
+        &self,
+        act: impl FnMut(ServerName) -> Result<(), String> + Send + 'static,
+    ) {
+        *self.hand_over.lock().unwrap() = Some(Box::new(act));
     }
 
     pub(crate) fn assignments(&self) -> usize {
@@ -73,12 +96,14 @@ impl Agent {
         let book = Arc::new(Book {
             report: watch::Sender::new(blank(server)),
             assigned: Mutex::default(),
+            hand_over: Mutex::default(),
         });
         let router = Router::new()
             .route("/v1/watch", get(good_watch))
             .route("/v1/assignment", put(good_assign))
             .route("/v1/claim", post(good_claim))
             .route("/v1/reach", post(|| async { reached(false) }))
+            .route("/v1/handover", post(good_handover))
             .with_state(Arc::clone(&book));
         Self::with(scene, server, router, book).await
     }
@@ -88,6 +113,7 @@ impl Agent {
         let book = Arc::new(Book {
             report: watch::Sender::new(blank(certified)),
             assigned: Mutex::default(),
+            hand_over: Mutex::default(),
         });
         Self::with(scene, certified, router, book).await
     }
@@ -172,6 +198,20 @@ async fn good_claim(State(book): State<Arc<Book>>, Json(claim): Json<ClaimReques
     )
 }
 
+async fn good_handover(
+    State(book): State<Arc<Book>>,
+    Json(request): Json<HandoverRequest>,
+) -> Response {
+    let answer = match &mut *book.hand_over.lock().unwrap() {
+        Some(act) => act(request.to),
+        None => Err("this server has no seat in a lease".to_owned()),
+    };
+    match answer {
+        Ok(()) => StatusCode::ACCEPTED.into_response(),
+        Err(why) => (StatusCode::CONFLICT, why).into_response(),
+    }
+}
+
 async fn good_assign(
     State(book): State<Arc<Book>>,
     Json(request): Json<AssignRequest>,
@@ -196,6 +236,7 @@ async fn good_assign(
         report.highest_epoch = Some(given.generation.epoch.clone());
         report.generation = Some(given.generation.clone());
         report.assigned = given.instances.clone();
+        report.assigned_lease = given.lease.clone();
         report.secrets = request
             .secrets
             .iter()

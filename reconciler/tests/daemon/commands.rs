@@ -17,6 +17,7 @@ fn suspend(scope: Option<&str>) -> SuspendRequest {
         scope: scope.map(str::to_owned),
         reason: "CHG-1".into(),
         until: None,
+        failover: false,
     }
 }
 

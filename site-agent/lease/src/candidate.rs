@@ -21,8 +21,20 @@ impl<N: Name> Node<N> {
         if !(automatic || self.was_mine()) || !self.saved.configuration.has(&self.saved.me) {
             return None;
         }
+        Some(self.in_turn(rank))
+    }
+
+    fn in_turn(&self, rank: u32) -> Mono {
         let rank = Ms(RANK_DELAY.0.saturating_mul(rank.into()));
-        Some(self.ask_after.plus(rank).plus(self.jitter))
+        self.ask_after.plus(rank).plus(self.jitter)
+    }
+
+    /// Before this it never asks by itself, whatever else changes; none: it never does.
+    pub(crate) fn asks_after(&self) -> Option<Mono> {
+        match self.standing {
+            Standing::Witness => None,
+            Standing::Candidate { rank, .. } => Some(self.in_turn(rank)),
+        }
     }
 
     pub(crate) fn ask_when_due(&mut self, turn: &mut Turn<N>) {
@@ -128,7 +140,7 @@ impl<N: Name> Node<N> {
             | Part::Holding(_)
             | Part::Stopping(_) => return,
         };
-        if !self.saved.configuration.has(from) {
+        if !self.saved.configuration.has(from) && !self.guests.contains(from) {
             turn.notes.push(Note::Stranger(from.clone()));
             return;
         }

@@ -8,7 +8,7 @@ use crate::time::{Mono, Ms};
 use crate::voters::{Name, Term, Voter};
 
 /// A readiness that was told longer ago is none.
-const READY_WITHIN: Ms = Ms(2_000);
+pub(crate) const READY_WITHIN: Ms = Ms(2_000);
 /// The old holder stays out of the way of the successor this long.
 const ASIDE: Ms = Ms(1_000);
 

@@ -18,16 +18,21 @@ impl<N: Name> Lease<N> {
 }
 
 impl<N: Name> Node<N> {
+    /// When a holder last asked this one, voter or guest, and was answered; not before its lease.
+    #[must_use]
+    pub fn answered(&self, by: &Voter<N>) -> Option<Mono> {
+        let lease = self.lease()?;
+        let answered = lease.acknowledged.get(by).copied();
+        Some(answered.unwrap_or_default().max(lease.since))
+    }
+
     /// Voters that a holder has not heard for longer than a promise.
     pub fn silent(&self, now: Mono) -> impl Iterator<Item = &Voter<N>> {
         let voters = &self.saved.configuration.in_force.members;
         let promise = self.timing.promise();
-        let lease = self.lease();
         voters.iter().filter(move |voter| {
-            lease.is_some_and(|lease| {
-                let heard = lease.acknowledged.get(voter).copied();
-                now > heard.unwrap_or_default().max(lease.since).plus(promise)
-            })
+            let answered = self.answered(voter);
+            answered.is_some_and(|at| now > at.plus(promise))
         })
     }
 
@@ -61,6 +66,10 @@ impl<N: Name> Node<N> {
             in_force: self.saved.configuration.in_force.epoch,
         };
         self.send_all(turn, &renew);
+        let voters = self.saved.configuration.everyone();
+        for guest in self.guests.difference(&voters) {
+            self.send(turn, guest, renew.clone());
+        }
         self.ask_to_store(turn);
         self.tell_the_lost(turn);
         self.extend_lease(turn);

@@ -23,6 +23,7 @@ mod ledger;
 mod memory;
 mod message;
 mod node;
+mod outlook;
 mod promote;
 mod time;
 mod voter;

@@ -8,7 +8,7 @@ use crate::voters::{Configuration, Epoch, Term, Voter, Voters};
 
 /// One message. Every one carries the newest epoch, and what is to be remembered, as its sender has
 /// stored them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, bound(deserialize = "N: Ord + Deserialize<'de>"))]
 pub struct Message<N> {
     /// The sender's newest epoch.
@@ -20,7 +20,7 @@ pub struct Message<N> {
 }
 
 /// What a message says. `sent` is the sender's own clock when it asked, given back with the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(
     rename_all = "camelCase",
     rename_all_fields = "camelCase",

@@ -76,6 +76,9 @@ pub enum Input<N> {
         /// What it may do from now on.
         standing: Standing,
     },
+    /// These shall vote and don't: a holder tells them, too, that it goes on, and hears whether they
+    /// are there (H3: they are let in again once they are).
+    Guests(BTreeSet<Voter<N>>),
     /// Replace the voters.
     Change {
         /// All of the new ones.
@@ -165,6 +168,8 @@ pub struct Node<N> {
     pub(crate) jitter: Ms,
     pub(crate) progress_at: Option<Mono>,
     pub(crate) ready: bool,
+    /// Told of renewals without a vote.
+    pub(crate) guests: BTreeSet<Voter<N>>,
     /// The declared active, and the memory this was said about.
     pub(crate) told: Option<(N, u64)>,
     /// The term being given up is refused by what it should fence: the next is asked for at once.
@@ -186,7 +191,7 @@ impl<N: Name> Node<N> {
 
     /// A node that starts, with what its ledger holds. Whatever it held before is not held now (R13).
     #[must_use]
-    pub const fn start(saved: Saved<N>, timing: Timing, standing: Standing, now: Mono) -> Self {
+    pub fn start(saved: Saved<N>, timing: Timing, standing: Standing, now: Mono) -> Self {
         let quiet_until = now.plus(saved.longest);
         Self {
             saved,
@@ -201,9 +206,46 @@ impl<N: Name> Node<N> {
             jitter: Ms(0),
             progress_at: None,
             ready: false,
+            guests: BTreeSet::new(),
             told: None,
             outranked: false,
         }
+    }
+
+    /// A node that goes on with a term that this very process held before its program was replaced in
+    /// place, as its guard vouches (H18); none where the ledger or the clock says otherwise. Its vote
+    /// is silent as after any start, and no answer to what was asked before counts.
+    #[must_use]
+    pub fn resume(
+        saved: Saved<N>,
+        timing: Timing,
+        standing: Standing,
+        now: Mono,
+        (term, until): (Term, Mono),
+    ) -> Option<Self> {
+        let granted = saved.granted.as_ref();
+        let mine = granted.is_some_and(|(known, to)| *known == term && *to == saved.me);
+        if !mine || saved.closed >= term || until.minus(timing.stop_before()) <= now {
+            return None;
+        }
+        let me = saved.me.clone();
+        let mut node = Self::start(saved, timing, standing, now);
+        node.promise = Some(Promise {
+            to: me.clone(),
+            until: now.plus(timing.promise()),
+        });
+        node.part = Part::Holding(Lease {
+            term,
+            until,
+            acknowledged: BTreeMap::new(),
+            ready_at: BTreeMap::new(),
+            stored: BTreeSet::from([me]),
+            renew_at: now,
+            since: now,
+            remembered_at: now,
+            handing_to: None,
+        });
+        Some(node)
     }
 
     /// Its ledger, as it must be on disk.
@@ -270,6 +312,7 @@ impl<N: Name> Node<N> {
             Input::Idle => self.idle(&mut turn),
             Input::HandOver { to } => self.hand_over(&mut turn, to),
             Input::Change { members } => self.change(&mut turn, members),
+            Input::Guests(guests) => self.guests = guests,
             Input::Promote { lost } => self.promote(&mut turn, lost),
             Input::Declared { active, above } => self.told = Some((active, above)),
             Input::FailedOver(wall) => self.note_failover(&mut turn, wall),

@@ -56,7 +56,7 @@ pub struct Epoch {
 }
 
 /// A set of voters, and its place among all such sets of the site.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, bound(deserialize = "N: Ord + Deserialize<'de>"))]
 pub struct Voters<N> {
     /// Its place.
@@ -85,7 +85,7 @@ impl<N: Name> Voters<N> {
 
 /// The voters in force, and those that shall replace them. While there are both, whatever needs a
 /// majority needs one of each (H3).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(
     rename_all = "camelCase",
     deny_unknown_fields,

@@ -4,7 +4,7 @@
 //! hand secrets over in the environment (H30); it is never shown.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,6 +108,8 @@ pub struct PairSettings {
     pub holder: String,
     /// The settings.
     pub settings: SiteServerSettings,
+    /// Where it serves, and where its calls to an embedded store leave from.
+    pub address: Option<IpAddr>,
     /// For PostgreSQL.
     pub password: Password,
     /// The socket that the agent connects to.
@@ -162,6 +164,7 @@ pub fn pair(env: Environment<'_>) -> Result<Option<PairSettings>, SettingsError>
     }
     Ok(Some(PairSettings {
         holder: holder(env)?,
+        address: env("STEAD_ADDRESS").and_then(|text| text.parse().ok()),
         settings,
         password: Password::new(env("STEAD_DATABASE_PASSWORD")),
         control: control.into(),

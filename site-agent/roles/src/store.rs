@@ -123,7 +123,10 @@ impl Store {
         let within = settings.settings.timeout();
         match &settings.settings.store {
             StoreSettings::Embedded(store) => {
-                let connected = tokio::time::timeout(within, embedded::Embedded::connect(store));
+                let connected = tokio::time::timeout(
+                    within,
+                    embedded::Embedded::connect(store, settings.address),
+                );
                 let open = connected.await.map_err(|_| StoreError::Late(within))??;
                 Ok(Self::Embedded(open))
             }

@@ -5,6 +5,7 @@
 //! armed, otherwise after the kill.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -12,6 +13,8 @@ use std::process::{Command, ExitCode};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use stead_schemas::declared::settings::TlsFiles;
+
+use stead_wire::local::of_listener;
 
 use crate::guard::{self, GROUP, Setting};
 use crate::layout::Layout;
@@ -37,6 +40,8 @@ struct Told {
     cgroup: Option<PathBuf>,
     instance: String,
     tls: TlsFiles,
+    #[serde(default)]
+    from: Option<IpAddr>,
 }
 
 pub(super) fn run(args: &GuardArgs) -> Result<(), Box<dyn Error>> {
@@ -54,6 +59,7 @@ fn read(file: &Path) -> Result<Told, Box<dyn Error>> {
         instance: format!("{GROUP}@{}", config.server),
         state: layout.root().to_owned(),
         tls: config.spec.tls,
+        from: of_listener(config.spec.listen),
     })
 }
 
@@ -81,5 +87,6 @@ fn guard_as(told: &str) -> Result<(), Box<dyn Error>> {
         },
         layout,
         tls: told.tls,
+        from: told.from,
     })
 }

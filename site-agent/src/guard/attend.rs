@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{PipeReader, Read};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ pub struct Setting {
     pub mark: procfs::Mark,
     /// The agent's certificate.
     pub tls: TlsFiles,
+    /// Where its releases leave from.
+    pub from: Option<IpAddr>,
 }
 
 /// Guards until there is nothing to guard.
@@ -59,7 +62,7 @@ pub fn guard(setting: Setting) -> Result<(), Box<dyn Error>> {
     let lock = lock::take(&setting.layout)?;
     // Started by hand or by a unit it leads its session already.
     let _ = rustix::process::setsid();
-    let (courier, wake) = courier::start(setting.tls)?;
+    let (courier, wake) = courier::start(setting.tls, setting.from)?;
     if let Err(error) = lock::in_memory() {
         tracing::warn!("the guard's memory is not locked: {error}");
     }

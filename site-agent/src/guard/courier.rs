@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, PipeReader, PipeWriter, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -61,7 +61,7 @@ impl Shared {
 }
 
 /// Starts the thread; the pipe becomes readable when there is something new.
-pub(super) fn start(tls: TlsFiles) -> io::Result<(Courier, PipeReader)> {
+pub(super) fn start(tls: TlsFiles, from: Option<IpAddr>) -> io::Result<(Courier, PipeReader)> {
     let (reader, writer) = io::pipe()?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     rustix::io::ioctl_fionbio(&writer, true)?;
@@ -81,6 +81,7 @@ pub(super) fn start(tls: TlsFiles) -> io::Result<(Courier, PipeReader)> {
         let _context = runtime.enter();
         Round {
             files: tls,
+            from,
             tls: Arc::new(OnceCell::new()),
             peers: BTreeMap::new(),
             shared: Arc::clone(&shared),
@@ -145,6 +146,7 @@ type Peers = BTreeMap<(SocketAddr, Identity), Arc<Peer>>;
 /// The thread's own state.
 struct Round {
     files: TlsFiles,
+    from: Option<IpAddr>,
     tls: Arc<OnceCell<Arc<ClientTls>>>,
     peers: Peers,
     shared: Arc<Shared>,
@@ -228,7 +230,7 @@ impl Round {
             .await
             .map_err(|_| "the certificate files are not read in time".to_owned())??;
         let peer = Peer::new(one.address, one.identity.clone(), Arc::clone(tls));
-        let peer = Arc::new(peer);
+        let peer = Arc::new(peer.leaving_from(self.from));
         self.peers.insert(key, Arc::clone(&peer));
         Ok(peer)
     }

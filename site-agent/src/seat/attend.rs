@@ -22,7 +22,7 @@ use super::handover::Patience;
 use super::progress::Probe;
 use super::sickness::{Seen, Signs};
 use super::workload::Workload;
-use super::{Question, Surroundings, problem_of};
+use super::{Question, Resume, Surroundings, problem_of};
 use crate::guard::link::GuardLink;
 
 /// Before a seat that could not be taken is tried again.
@@ -38,6 +38,8 @@ const IDLE: Ms = Ms(60_000);
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) term: Term,
+    /// When the lease ends.
+    pub(super) lease: Mono,
     /// When this agent kills.
     kill_at: Mono,
     pub(super) signs: Signs,
@@ -46,6 +48,29 @@ pub(super) struct Held {
     sequence: Option<u64>,
     first_write_at: Option<WallMs>,
     alias: Option<Alias>,
+}
+
+impl Held {
+    fn new(term: Term, lease: Mono, spec: &LeaseSpec, sequence: Option<u64>) -> Self {
+        let mut held = Self {
+            term,
+            lease,
+            kill_at: lease,
+            signs: Signs::default(),
+            patience: Patience::default(),
+            sequence,
+            first_write_at: None,
+            alias: None,
+        };
+        held.rests_on(lease, spec);
+        held
+    }
+
+    /// A later end of the lease: this agent kills between the site server's own end and the guard's.
+    fn rests_on(&mut self, lease: Mono, spec: &LeaseSpec) {
+        self.lease = lease;
+        self.kill_at = lease.minus(Ms(spec.timing.stop_before.0 * 7 / 10));
+    }
 }
 
 /// Work that has to end.
@@ -123,19 +148,23 @@ impl Attendance {
             .is_some_and(|v| v.rank.is_some());
         let workload = Workload::new(Arc::clone(&context));
         let mut guard = None;
+        let note = Resume::take(&context.layout);
+        let mut resume = None;
         if is_candidate {
             let mut link = GuardLink::ensure(&context.exe, &around.config, &context.layout)
                 .await
                 .map_err(|error| problem_of(&error))?;
             let welcome = link.welcome().clone();
-            if let Some(term) = welcome.term {
+            resume = note.and_then(|note| note.vouched(&welcome));
+            if let Some(term) = welcome.term.filter(|_| resume.is_none()) {
                 end_earlier(&workload, term).await?;
                 link.ended(term).await.map_err(|error| problem_of(&error))?;
             }
             guard = Some(link);
         }
         let folder = context.layout.root().to_owned();
-        let (voting, events) = Voting::start(folder, owner, Arc::clone(&around.tls))
+        let tls = Arc::clone(&around.tls);
+        let (voting, events) = Voting::start(folder, owner, tls, around.from, resume)
             .map_err(|error| problem_of(&error))?;
         voting.tell(Arc::clone(&spec)).await;
         Ok(Self {
@@ -146,8 +175,8 @@ impl Attendance {
             events,
             guard,
             probe,
+            held: resume.map(|(term, lease)| Held::new(term, lease, &spec, None)),
             spec,
-            held: None,
             ending: None,
             ready: None,
             asked: None,
@@ -234,22 +263,17 @@ impl Attendance {
             tracing::error!(term = term.0, "the lease is not extended: {why}");
             return;
         }
-        let kill_at = lease.minus(Ms(stop_before * 7 / 10));
         let sequence = self.workload.last().and_then(|state| state.sequence);
         let new = self.held.as_ref().is_none_or(|held| held.term != term);
         if new {
-            self.held = Some(Held {
-                term,
-                kill_at,
-                signs: Signs::default(),
-                patience: Patience::default(),
-                sequence,
-                first_write_at: None,
-                alias: self.publish(term),
-            });
+            self.held = Some(Held::new(term, lease, &self.spec, sequence));
             self.progress_at = boot_now();
-        } else if let Some(held) = &mut self.held {
-            held.kill_at = kill_at;
+        }
+        let alias = self.held.as_ref().is_some_and(|held| held.alias.is_some());
+        let alias = if alias { None } else { self.publish(term) };
+        if let Some(held) = &mut self.held {
+            held.rests_on(lease, &self.spec);
+            held.alias = alias.or_else(|| held.alias.take());
         }
         let handing_over = self.ending.as_mut().filter(|ending| ending.term == term);
         if let Some(ending) = handing_over {

@@ -5,8 +5,8 @@ use site_lease::{HandoverRefusal, Input, Note, Term};
 use site_voting::{Letter, Route, Voter};
 use stead_schemas::names::{Identity, ServerName};
 
-use super::Question;
 use super::attend::Attendance;
+use super::{Question, Resume};
 use crate::guard::message::{GuardPeer, Release};
 
 /// How long the declared active has been ready to take back.
@@ -37,6 +37,11 @@ impl Attendance {
                 self.voting.input(Input::Promote { lost }).await;
             }
             Question::Leave { done } => self.leave(done).await,
+            Question::Resume { answer } => {
+                let held = self.held.as_ref().filter(|_| !self.is_ending());
+                let note = held.map(|held| Resume::of(held.term, held.lease));
+                answer.send(note).ok();
+            }
         }
     }
 

@@ -4,13 +4,13 @@
 //! soon as it is; from then on every interval. `failures` in a row are unhealthy, one success is
 //! healthy. An unhealthy instance is reported, not restarted: the reconciler decides.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use stead_schemas::wire::{Health, HealthCheck, Probe};
-use tokio::net::TcpStream;
+use stead_wire::local;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -39,6 +39,8 @@ pub(super) struct Target {
     pub(super) env: Vec<(String, String)>,
     /// For http and https.
     pub(super) client: reqwest::Client,
+    /// Where connections leave from.
+    pub(super) from: Option<IpAddr>,
 }
 
 /// A running check; ends when it is dropped.
@@ -142,7 +144,7 @@ async fn probe(check: &HealthCheck, target: &Target) -> Result<(), String> {
             Probe::Command(command) => run(command, target).await,
             Probe::Http { path, port } => get("http", path, *port, target).await,
             Probe::Https { path, port } => get("https", path, *port, target).await,
-            Probe::Tcp { port } => connect(at(*port, target)).await,
+            Probe::Tcp { port } => connect(at(*port, target), target.from).await,
         }
     };
     timeout(limit, asked)
@@ -157,8 +159,8 @@ fn at(port: Option<u16>, target: &Target) -> SocketAddr {
     )
 }
 
-async fn connect(addr: SocketAddr) -> Result<(), String> {
-    TcpStream::connect(addr)
+async fn connect(addr: SocketAddr, from: Option<IpAddr>) -> Result<(), String> {
+    local::connect(addr, from)
         .await
         .map(drop)
         .map_err(|error| format!("can't connect to {addr}: {error}"))

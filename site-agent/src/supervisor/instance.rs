@@ -208,6 +208,7 @@ impl InstanceTask {
             endpoint: SocketAddr::new(run.spec.address, run.spec.port),
             env: prepare::plain_environment(&self.context, &self.group, run),
             client: self.context.client.clone(),
+            from: self.context.own,
         };
         let mut checks = Watched::start(run.spec.health.clone(), target);
         self.hear(checks.verdict());

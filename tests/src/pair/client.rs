@@ -50,29 +50,50 @@ struct Accepted {
 }
 
 impl Client {
-    /// Starts writing to both candidates.
+    /// Starts writing to both candidates of a pair, from the observer's host.
     ///
     /// # Panics
     /// When the system gives no threads.
     #[must_use]
     pub fn start(pair: &Pair) -> Self {
+        let servers = CANDIDATES.map(|server| (server, (pair.hosts.address(server), PORT).into()));
+        let file = pair.hosts.namespace_file(OBSERVER);
+        Self::begin(&servers, move || {
+            let file = std::fs::File::open(&file).expect("the observer's namespace");
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("root may enter a namespace");
+        })
+    }
+
+    /// Starts writing to these site servers, from here.
+    ///
+    /// # Panics
+    /// When the system gives no threads.
+    #[must_use]
+    pub fn start_at(servers: &[(&'static str, SocketAddr)]) -> Self {
+        site_agent::init_crypto();
+        Self::begin(servers, || ())
+    }
+
+    fn begin(
+        servers: &[(&'static str, SocketAddr)],
+        enter: impl Fn() + Clone + Send + 'static,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let writes: Arc<Mutex<Vec<Write>>> = Arc::default();
-        let threads = CANDIDATES.map(|server| {
+        let thread = |(server, address): &(&'static str, SocketAddr)| {
             let (stop, writes) = (Arc::clone(&stop), Arc::clone(&writes));
-            let address = SocketAddr::from((pair.hosts.address(server), PORT));
-            let file = pair.hosts.namespace_file(OBSERVER);
+            let (server, address, enter) = (*server, *address, enter.clone());
             std::thread::spawn(move || {
-                let file = std::fs::File::open(file).expect("the observer's namespace");
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                    .expect("root may enter a namespace");
+                enter();
                 write_on(server, address, &stop, &writes);
             })
-        });
+        };
+        let threads = servers.iter().map(thread).collect();
         Self {
             stop,
             writes,
-            threads: threads.into(),
+            threads,
         }
     }
 

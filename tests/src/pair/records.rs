@@ -3,10 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::{CANDIDATES, Pair, Write};
+
+/// Where the embedded store listens.
+pub const STORE_PORT: u16 = 7450;
 
 /// One entry of the store's log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -48,21 +53,32 @@ enum Line {
     End { term: u64, from: u64, to: u64 },
 }
 
-impl Pair {
+/// Where the records of a site are.
+#[derive(Debug, Clone)]
+pub struct Records {
+    /// The store.
+    pub store: SocketAddr,
+    /// The data folder of each site server.
+    pub folders: Vec<(&'static str, PathBuf)>,
+}
+
+impl Records {
     /// The whole log of the store.
     ///
     /// # Panics
     /// When the store does not answer.
     #[must_use]
     pub fn log(&self) -> Vec<Entry> {
-        let address = self.hosts.address("p01-w");
         let client = reqwest::Client::builder().no_proxy().build();
         let client = client.expect("fixed settings make a client");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let (mut from, mut log) = (1, Vec::new());
         loop {
-            let url = format!("http://{address}:7450/v1/log?from={from}");
-            let page: Page = self
-                .runtime
+            let url = format!("http://{}/v1/log?from={from}", self.store);
+            let page: Page = runtime
                 .block_on(async { client.get(&url).send().await?.json().await })
                 .expect("the store answers");
             if page.entries.is_empty() {
@@ -80,17 +96,16 @@ impl Pair {
     #[must_use]
     pub fn intervals(&self) -> Vec<Interval> {
         let mut found: BTreeMap<(u64, u64, &'static str), Option<u64>> = BTreeMap::new();
-        for server in CANDIDATES {
-            let folder = self.state(server).join("data/siteServer");
+        for (server, folder) in &self.folders {
             for name in ["intervals.log.1", "intervals.log"] {
                 let text = fs::read_to_string(folder.join(name)).unwrap_or_default();
                 for line in text.lines() {
                     match serde_json::from_str(line).expect("a line of intervals") {
                         Line::Begin { term, from } => {
-                            found.entry((from, term, server)).or_default();
+                            found.entry((from, term, *server)).or_default();
                         }
                         Line::End { term, from, to } => {
-                            found.insert((from, term, server), Some(to));
+                            found.insert((from, term, *server), Some(to));
                         }
                     }
                 }
@@ -115,6 +130,23 @@ impl Pair {
         judge_log(&log);
         judge_writes(&log, writes);
         judge_intervals(&self.intervals(), writes);
+    }
+}
+
+impl Pair {
+    /// Where its records are.
+    #[must_use]
+    pub fn records(&self) -> Records {
+        let folder = |server| (server, self.state(server).join("data/siteServer"));
+        Records {
+            store: (self.hosts.address("p01-w"), STORE_PORT).into(),
+            folders: CANDIDATES.map(folder).into(),
+        }
+    }
+
+    /// See [`Records::judge`].
+    pub fn judge(&self, writes: &[Write]) {
+        self.records().judge(writes);
     }
 }
 

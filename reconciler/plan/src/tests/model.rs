@@ -306,6 +306,7 @@ impl Model {
             suspended: self.suspended.clone(),
             permits: self.permits.clone(),
             replaced: self.voting.replaced.clone(),
+            manual: self.voting.manual,
             witness: self.voting.witness.clone(),
         }
     }
@@ -369,10 +370,8 @@ impl Model {
     /// The steps taken until nothing is left to do.
     pub(super) fn taken(&mut self, limit: usize) -> Vec<Step> {
         let plans = self.converge(limit);
-        plans
-            .iter()
-            .flat_map(|plan| plan.ready().cloned().collect::<Vec<_>>())
-            .collect()
+        let ready = |plan: &SitePlan| plan.ready().cloned().collect::<Vec<_>>();
+        plans.iter().flat_map(ready).collect()
     }
 
     pub(super) fn remember(&mut self, plan: &SitePlan) {

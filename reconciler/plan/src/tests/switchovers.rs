@@ -491,3 +491,31 @@ fn a_leased_site_goes_with_its_lease_last() {
         assert!(host.real.instances.is_empty() && host.real.assigned_lease.is_none());
     }
 }
+
+#[test]
+fn h31_a_suspension_stops_the_reconciler_and_only_when_told_to_failover_as_well() {
+    let mut model = running();
+    model.suspended = vec![crate::Suspension {
+        scope: crate::Scope::Site(name("P01")),
+        by: "alice".into(),
+        why: "CHG-1".into(),
+        until: None,
+    }];
+    assert!(model.plan().is_empty(), "failover goes on");
+    model.voting.manual = true;
+    let told = ["lease p01-a", "lease p01-b", "lease p01-w"];
+    assert_eq!(taken(&mut model), told, "through the suspension");
+    let automatic = |model: &Model| {
+        let hosts = model.hosts.values();
+        let specs = hosts.filter_map(|host| host.real.assigned_lease.as_deref());
+        specs.map(|spec| spec.automatic).collect::<Vec<_>>()
+    };
+    assert_eq!(automatic(&model), [false; 3]);
+    assert!(model.plan().is_empty(), "and once");
+    model.voting.manual = false;
+    assert!(model.plan().is_empty(), "nothing else goes through it");
+    model.suspended.clear();
+    assert_eq!(taken(&mut model), told);
+    assert_eq!(automatic(&model), [true; 3]);
+    assert_eq!(model.holder(), Some("p01-a"));
+}

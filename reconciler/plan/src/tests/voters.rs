@@ -22,6 +22,7 @@ use crate::world::SITE_SERVER;
 pub(super) struct Voting {
     pub(super) replaced: BTreeSet<ServerName>,
     pub(super) witness: BTreeMap<ServerName, u64>,
+    pub(super) manual: bool,
     /// How many ledgers were made.
     ledgers: u64,
     /// Ledgers of those that have no part in a lease now: never thrown away.

@@ -9,8 +9,8 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 use stead_schemas::api::{
-    ApiError, CommandAnswer, ConfirmLostRequest, JournalEntry, ResumeRequest, RevisionView,
-    SecretView, SuspendRequest, WriterState,
+    ApiError, CommandAnswer, ConfirmLostRequest, FailbackRequest, JournalEntry, ReplaceRequest,
+    ResumeRequest, RevisionView, SecretView, SuspendRequest, SwitchoverRequest, WriterState,
 };
 use stead_schemas::generation::Epoch;
 use stead_schemas::names::{Identity, IdentityKind, SecretName, SiteCode};
@@ -19,7 +19,10 @@ use stead_wire::serve::Caller;
 use tokio::sync::Semaphore;
 
 use super::world::{served, snapshot};
-use crate::api::{Access, Answer, Backend, LogRequest, LogStream, RecordsRead, Snapshot, router};
+use crate::api::{
+    Access, Answer, Backend, LogRequest, LogStream, RecordsRead, Snapshot, Switched,
+    SwitchoverRefusal, router,
+};
 
 /// Writes down what it is asked, with who asked.
 pub(super) struct Recorder {
@@ -104,6 +107,24 @@ impl Backend for Recorder {
 
     fn confirm_lost(&self, request: ConfirmLostRequest, by: String) -> Answer<CommandAnswer> {
         self.note(format!("confirm-lost {} by {by}", request.server))
+    }
+
+    fn replace(&self, request: ReplaceRequest, by: String) -> Answer<CommandAnswer> {
+        self.note(format!("replace {} by {by}", request.server))
+    }
+
+    fn switchover(&self, request: SwitchoverRequest, by: String) -> Switched {
+        let asked = format!("switchover {} by {by}", request.site);
+        self.asked.lock().unwrap().push(asked);
+        let site = request.site;
+        Box::pin(async move { Err(SwitchoverRefusal::NoHolder { site }) })
+    }
+
+    fn failback(&self, request: FailbackRequest, by: String) -> Switched {
+        let asked = format!("failback {} by {by}", request.site);
+        self.asked.lock().unwrap().push(asked);
+        let site = request.site;
+        Box::pin(async move { Err(SwitchoverRefusal::NoLease { site }) })
     }
 
     fn logs(&self, request: LogRequest) -> Answer<LogStream> {
@@ -203,7 +224,15 @@ async fn who_may_call_over_tls_is_an_operator_only() {
 async fn commands_are_refused_before_the_backend_hears_of_them() {
     let backend = Recorder::new(snapshot());
     let body = r#"{"reason": "CHG-1"}"#;
-    for path in ["/v1/plan", "/v1/suspend", "/v1/resume", "/v1/confirm-lost"] {
+    for path in [
+        "/v1/plan",
+        "/v1/suspend",
+        "/v1/resume",
+        "/v1/confirm-lost",
+        "/v1/switchover",
+        "/v1/failback",
+        "/v1/replace",
+    ] {
         let (status, _) = call(&backend, Access::Tls, post(path, body)).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
         let server = with(post(path, body), identity(IdentityKind::Server));
@@ -239,6 +268,7 @@ async fn a_command_without_a_reason_is_refused() {
     for (path, body) in [
         ("/v1/suspend", r#"{"scope": "P01", "reason": "  "}"#),
         ("/v1/confirm-lost", r#"{"server": "p01-f1", "reason": ""}"#),
+        ("/v1/replace", r#"{"server": "p01-f1", "reason": " "}"#),
     ] {
         let (status, said) = call(&backend, Access::Socket, post(path, body)).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");
@@ -353,4 +383,20 @@ async fn ready_is_who_acts_or_rightly_stands_by_and_has_judged_every_agent() {
             StatusCode::OK
         );
     }
+}
+
+#[tokio::test]
+async fn a_switchover_that_can_not_be_judged_is_no_refusal() {
+    let backend = Recorder::new(snapshot());
+    for (path, status) in [
+        ("/v1/switchover", StatusCode::SERVICE_UNAVAILABLE),
+        ("/v1/failback", StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        let request = post(path, r#"{"site": "P01"}"#);
+        let (got, said) = call(&backend, Access::Socket, request).await;
+        assert_eq!(got, status, "{path}");
+        assert!(said["hint"].is_string(), "{said}");
+    }
+    let asked = ["switchover P01 by local user", "failback P01 by local user"];
+    assert_eq!(backend.asked(), asked);
 }

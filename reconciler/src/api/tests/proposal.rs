@@ -163,6 +163,7 @@ async fn a_site_left_out_is_planned_as_gone_and_suspensions_hold() {
         why: "CHG-1".to_owned(),
         at: WallMs(1),
         until: None,
+        failover: false,
     }];
     let view = planned(&Recorder::new(moment), &[("P02", &other)]).await;
     assert_eq!(view.counts, Default::default(), "{view:#?}");

@@ -10,6 +10,7 @@ use stead_plan::{Context, Permits, Policy, plan_site, record_keys};
 use stead_schemas::api::{Need, ReconcilerView, SourceView, WriterState};
 use stead_schemas::declared::{SourceFile, check};
 use stead_schemas::desired::{HierarchyDesired, SiteDesired};
+use stead_schemas::lease::{LeasePart, LeaseReport, MemoryReport, VotersReport};
 use stead_schemas::names::ServerName;
 use stead_schemas::observed::{
     Contact, RecordObserved, Served, ServedBy, ServerObserved, SiteObserved, SiteRecorded,
@@ -60,6 +61,23 @@ spec:
     distributionPoint: {servers: [p01-n], service: *any}
 ";
 
+pub(crate) const LEASED: &str = "apiVersion: stead/v1
+kind: Site
+metadata: {name: P01}
+spec:
+  type: primary
+  servers:
+    p01-a: {address: 10.1.0.11}
+    p01-b: {address: 10.1.0.12}
+    p01-w: {address: 10.1.0.13}
+  siteServer:
+    active: p01-a
+    passive: [p01-b]
+    witnesses: [p01-w]
+  database: {engine: embedded, server: p01-w, port: 7450}
+  contentLibrary: {url: \"s3://content/P01\"}
+";
+
 /// Where a text of the site's document begins, as a cause names it.
 pub(crate) fn place_of(text: &str) -> String {
     let at = SITE.find(text).expect("it is in the document");
@@ -70,7 +88,7 @@ pub(crate) fn place_of(text: &str) -> String {
 
 /// The moment, all agents but `p01-n` heard and healthy.
 pub(crate) fn snapshot() -> Snapshot {
-    let desired = declared();
+    let desired = declared(SITE);
     let site = Arc::clone(desired.sites.values().next().expect("one site"));
     let context = context(&desired);
     let mut observed = SiteObserved::default();
@@ -120,10 +138,64 @@ pub(crate) fn instance<'a>(
         .expect("it runs there")
 }
 
-fn declared() -> HierarchyDesired {
+/// A site whose lease p01-a holds under term 7, nothing of it planned yet; p01-b stands by, p01-w votes.
+pub(crate) fn leased() -> Snapshot {
+    let desired = declared(LEASED);
+    let site = Arc::clone(desired.sites.values().next().expect("one site"));
+    let mut observed = SiteObserved::default();
+    for (name, server) in &site.servers {
+        let agent = (server.address, server.agent_port).into();
+        let mut seen = heard(name, agent);
+        let report = seen.report.as_mut().expect("it is heard");
+        report.lease = Some(Box::new(voter(name)));
+        observed.servers.insert(name.clone(), seen);
+    }
+    of(observed, site, context(&desired))
+}
+
+/// What a voter of that site says.
+fn voter(server: &ServerName) -> LeaseReport {
+    let lives = ["p01-a", "p01-b", "p01-w"].into_iter().zip(1..);
+    let lives: BTreeMap<ServerName, u64> = lives
+        .map(|(name, life)| (name.parse().expect("a server"), life))
+        .collect();
+    let holds = server.as_str() == "p01-a";
+    let holder: ServerName = "p01-a".parse().expect("a server");
+    LeaseReport {
+        incarnation: lives[server],
+        part: if holds {
+            LeasePart::Holding
+        } else {
+            LeasePart::Following
+        },
+        term: 7,
+        ready: server.as_str() == "p01-b",
+        not_ready: None,
+        memory: MemoryReport {
+            lost: Default::default(),
+            number: 1,
+            declared: Some(holder.clone()),
+            request: None,
+            failovers: Vec::new(),
+        },
+        takeover: None,
+        ready_voters: vec!["p01-b".parse().expect("a server")],
+        silent_voters: Vec::new(),
+        problem: None,
+        holder: Some(holder),
+        voters: Some(VotersReport {
+            number: 1,
+            term: 0,
+            in_force: lives,
+            pending: None,
+        }),
+    }
+}
+
+fn declared(site: &str) -> HierarchyDesired {
     let files = [
         SourceFile::new("hierarchy.yaml", HIERARCHY),
-        SourceFile::new("sites/P01.yaml", SITE),
+        SourceFile::new("sites/P01.yaml", site),
     ];
     let checked = check(&files);
     let errors: Vec<String> = checked.errors().map(ToString::to_string).collect();
@@ -140,6 +212,7 @@ fn context(desired: &HierarchyDesired) -> Context {
         suspended: Vec::new(),
         permits: Permits::all(),
         replaced: std::collections::BTreeSet::default(),
+        manual: false,
         witness: BTreeMap::default(),
     }
 }
@@ -164,6 +237,8 @@ fn of(observed: SiteObserved, desired: Arc<SiteDesired>, context: Context) -> Sn
         plan: Some(Arc::new(plan)),
         revision: Some(REVISION.to_owned()),
         troubles: BTreeMap::new(),
+        takeovers: BTreeMap::new(),
+        failovers: 0,
         failure: None,
     };
     Snapshot {

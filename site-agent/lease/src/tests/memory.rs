@@ -1,7 +1,7 @@
 //! H21: what a site remembers of the declared active, and H5: a term that a resource refuses.
 
 use super::site::{Host, Site, timing, voter};
-use crate::{How, Input, Memory, Note, Term};
+use crate::{Action, How, Input, Memory, Mono, Node, Note, Saved, Standing, Term};
 
 fn declare(site: &mut Site, active: Host, above: u64) {
     for host in [0, 1, 2] {
@@ -122,6 +122,39 @@ fn h5_a_term_that_is_refused_by_what_it_fences_is_given_up_and_asked_for_above()
     });
     assert!(won.unwrap() > Term(57), "{:#?}", site.history);
     assert_eq!(site.holders().len(), 1);
+}
+
+#[test]
+fn h18_a_process_replaced_in_place_goes_on_with_its_term_and_a_restarted_one_does_not() {
+    let mut site = settled();
+    let (saved, now) = (site.node(0).saved().clone(), Mono(5_000));
+    let standing = Standing::Candidate {
+        rank: 0,
+        automatic: true,
+    };
+    let (term, until) = (Term(1), Mono(7_000));
+    let resume = |saved: &Saved<Host>, term, until| {
+        Node::resume(saved.clone(), timing(), standing, now, (term, until))
+    };
+    let node = resume(&saved, term, until).unwrap();
+    assert_eq!(node.lease().unwrap().until, until);
+    // The deadline has passed, the term is another's, or it was closed: it is a start like any other.
+    assert!(resume(&saved, term, Mono(5_400)).is_none());
+    assert!(resume(&saved, Term(2), until).is_none());
+    let mut closed = saved.clone();
+    closed.closed = term;
+    assert!(resume(&closed, term, until).is_none());
+    // Nothing that was asked before counts: without new answers it ends when it would have.
+    let mut node = node;
+    for now in (5_000..6_500).step_by(100) {
+        let effects = node.handle(Mono(now), Input::Progress);
+        drop(effects.commit(|_| Ok::<(), ()>(())));
+    }
+    assert_eq!(node.lease().unwrap().until, until);
+    let effects = node.handle(Mono(6_500), Input::Tick);
+    let done = effects.commit(|_| Ok::<(), ()>(())).unwrap();
+    assert!(done.actions.contains(&Action::Stop { term }));
+    site.run_until(7_000);
 }
 
 #[test]

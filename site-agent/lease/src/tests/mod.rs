@@ -1,7 +1,9 @@
 //! Tests: named rules, and random histories of a whole site with its invariants after every event.
 
 mod memory;
+mod pauses;
 mod promote;
 mod random;
 mod rules;
 mod site;
+mod store;

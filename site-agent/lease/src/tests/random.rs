@@ -1,6 +1,7 @@
 //! Random histories: crashes, restarts, cuts both ways and one way, loss, repeats, late packets,
-//! drift, failing disks, forgotten ledgers, handovers and changes of voters. First safety alone,
-//! then, the faults over, liveness.
+//! drift, failing disks, forgotten ledgers, handovers and changes of voters; hosts that stand still,
+//! with their clocks or without, agents that hang beside their guards. Site servers write to a store
+//! all the while. First safety alone, then, the faults over, liveness.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -26,7 +27,7 @@ fn seeds() -> core::ops::Range<u64> {
 #[test]
 fn a_site_with_fixed_voters_is_safe_and_comes_back() {
     for seed in seeds() {
-        let mut site = faulty(seed, false);
+        let mut site = faulty(seed, false, Pauses::ClocksGoOn);
         site.heal();
         let end = site.now + RECOVERS_IN;
         site.run_until(end);
@@ -48,14 +49,63 @@ fn a_site_with_fixed_voters_is_safe_and_comes_back() {
 #[test]
 fn a_site_whose_voters_change_is_safe() {
     for seed in seeds() {
-        faulty(seed, true);
+        faulty(seed, true, Pauses::ClocksGoOn);
     }
 }
 
-fn faulty(seed: u64, changes: bool) -> Site {
+/// H6: with clocks that stand still nobody can promise one holder; one writer the token still can.
+#[test]
+fn i5_a_site_whose_clocks_stand_still_has_one_writer_and_comes_back() {
+    let mut refused = 0;
+    for seed in seeds() {
+        let mut site = faulty(seed, false, Pauses::ClocksStandStill);
+        site.heal();
+        let end = site.now + RECOVERS_IN;
+        site.run_until(end);
+        let before = site.store.len();
+        site.run_until(end + 2_000);
+        site.must(
+            site.store.len() > before,
+            &std::format!("seed {seed}: no writes"),
+        );
+        let writer: Vec<Host> = site.store.last_writer().into_iter().collect();
+        site.must(site.holders() == writer, "the holder does not write");
+        refused += site.store.refused;
+    }
+    assert!(
+        refused > 0,
+        "no write was ever stale: the pauses prove nothing"
+    );
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pauses {
+    None,
+    ClocksGoOn,
+    ClocksStandStill,
+}
+
+/// What models fold states by (H17) is no other node, where its disk is written to all the time.
+#[test]
+fn an_outlook_answers_as_its_node_does() {
+    for seed in seeds() {
+        let (whole, folded) = (
+            faulty(seed, true, Pauses::None),
+            history(seed, true, Pauses::None, true),
+        );
+        assert_eq!(whole.history, folded.history, "seed {seed}");
+    }
+}
+
+fn faulty(seed: u64, changes: bool, pauses: Pauses) -> Site {
+    history(seed, changes, pauses, false)
+}
+
+fn history(seed: u64, changes: bool, pauses: Pauses, folds: bool) -> Site {
     let hosts = if seed.is_multiple_of(3) { 5 } else { 3 };
     let mut site = Site::new(hosts, seed, timing());
     site.say(0, &std::format!("seed {seed}"));
+    site.folds = folds;
     site.loses = 20;
     site.longest_delay = 40;
     for host in 0..hosts {
@@ -67,7 +117,7 @@ fn faulty(seed: u64, changes: bool) -> Site {
         let pause = 50 + site.chance.below(1_200);
         let until = site.now + pause;
         site.run_until(until);
-        site.fault(changes);
+        site.fault(changes, pauses);
     }
     site
 }
@@ -83,12 +133,13 @@ impl Site {
         hosts[usize::try_from(at).unwrap()]
     }
 
-    fn fault(&mut self, changes: bool) {
+    fn fault(&mut self, changes: bool, pauses: Pauses) {
         let (a, b) = (self.any(), self.any());
-        match self.chance.below(if changes { 11 } else { 8 }) {
+        match self.chance.below(if changes { 14 } else { 11 }) {
             0 => self.kill(a),
             1 | 2 => {
                 for host in self.hosts() {
+                    self.set_agent_frozen(host, false);
                     if !self.is_up(host) {
                         self.start(host);
                     }
@@ -113,8 +164,15 @@ impl Site {
                 let to = self.incarnation(b);
                 self.input(a, Input::HandOver { to });
             }
-            8 => self.fail_disk(a),
-            9 if changes => self.forget(a),
+            8 | 9 if pauses == Pauses::None => {}
+            8 => {
+                let length = 100 + self.chance.below(8_000);
+                self.pause(a, length, pauses == Pauses::ClocksStandStill);
+            }
+            9 => self.freeze_agent(a),
+            10 => self.guard_kills(a),
+            11 => self.fail_disk(a),
+            12 if changes => self.forget(a),
             _ => self.change_voters(),
         }
     }
@@ -139,9 +197,13 @@ impl Site {
         self.loses = 0;
         self.longest_delay = 5;
         for host in self.hosts() {
+            self.set_agent_frozen(host, false);
             if !self.is_up(host) {
                 self.start(host);
             }
+        }
+        while self.hosts().iter().any(|host| self.is_paused(*host)) {
+            self.step();
         }
         self.say(0, "all is well");
     }

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use std::string::String;
 use std::{format, println, vec};
 
+use super::store::Store;
 use crate::{
     Action, Configuration, Epoch, Incarnation, Input, Message, Mono, Ms, Node, Note, Saved,
     Standing, Term, Timing, Voter, Voters,
@@ -46,8 +47,14 @@ struct Machine {
     /// Its clock: an offset, and thousandths by which it runs fast (or slow, below 1,000).
     offset: u64,
     rate: u64,
-    /// Work under way: its term, and until when by true time.
-    work: Option<(Term, u64)>,
+    /// Work under way: its term, and until when by its own clock.
+    work: Option<(Term, Mono)>,
+    /// What its site server claimed.
+    claimed: Option<Term>,
+    /// Everything of it stands still until then; with it its clocks, if it is a virtual machine.
+    pause: Option<(u64, bool)>,
+    /// Its agent stands still; its guard doesn't.
+    agent_frozen: bool,
     idle_at: Option<u64>,
     /// What is saved is lost, and the process with it.
     disk_fails: bool,
@@ -60,7 +67,7 @@ impl Machine {
 
     /// The first true instant at which the clock has reached this.
     fn truth(&self, clock: Mono) -> u64 {
-        ((clock.0 - self.offset) * 1_000).div_ceil(self.rate)
+        (clock.0.saturating_sub(self.offset) * 1_000).div_ceil(self.rate)
     }
 }
 
@@ -79,6 +86,11 @@ pub(super) struct Site {
     pub(super) notes: Vec<(u64, Host, Note<Host>)>,
     pub(super) history: Vec<String>,
     timing: Timing,
+    pub(super) store: Store,
+    /// A clock stood still once: from then on only the token protects (H6).
+    stood_still: bool,
+    /// Every node is put in place of its outlook after each input, which must change nothing.
+    pub(super) folds: bool,
 }
 
 /// The default timing, with what it is declared as.
@@ -119,6 +131,9 @@ impl Site {
                 offset: 1_000_000 * u64::from(*host + 1),
                 rate: 1_000,
                 work: None,
+                claimed: None,
+                pause: None,
+                agent_frozen: false,
                 idle_at: None,
                 disk_fails: false,
             };
@@ -136,6 +151,9 @@ impl Site {
             notes: vec![],
             history: vec![],
             timing,
+            store: Store::default(),
+            stood_still: false,
+            folds: false,
         };
         for host in all {
             site.start(host);
@@ -157,6 +175,9 @@ impl Site {
         let jitter = Ms(self.chance.below(Node::<Host>::JITTER_MAX.0 + 1));
         let machine = self.machines.get_mut(&host).unwrap();
         machine.work = None;
+        machine.claimed = None;
+        machine.pause = None;
+        machine.agent_frozen = false;
         machine.idle_at = None;
         let clock = machine.clock(now);
         machine.node = Some(Node::start(
@@ -187,6 +208,68 @@ impl Site {
         let members = configuration(&[]).in_force;
         machine.disk = Saved::new(me, Configuration::of(members));
         self.say(host, "forgets everything");
+    }
+
+    pub(super) fn set_pause(&mut self, host: Host, until: u64, with_clocks: bool) {
+        let machine = self.machines.get_mut(&host).unwrap();
+        if machine.pause.is_none() {
+            machine.pause = Some((until, with_clocks));
+            self.stood_still |= with_clocks;
+        }
+    }
+
+    pub(super) fn is_paused(&self, host: Host) -> bool {
+        self.machines[&host].pause.is_some()
+    }
+
+    pub(super) fn set_agent_frozen(&mut self, host: Host, frozen: bool) {
+        self.machines.get_mut(&host).unwrap().agent_frozen = frozen;
+    }
+
+    /// Whether a host is paused now; its clocks lag afterwards if they stood still.
+    fn stands_still(&mut self, host: Host) -> bool {
+        let now = self.now;
+        let machine = self.machines.get_mut(&host).unwrap();
+        let Some((until, with_clocks)) = machine.pause else {
+            return false;
+        };
+        if with_clocks {
+            // A millisecond of true time that its clocks don't see.
+            let before = machine.clock(now - 1).0;
+            machine.offset -= machine.clock(now).0 - before;
+        }
+        if until <= now {
+            machine.pause = None;
+        }
+        true
+    }
+
+    /// Ends the work of a host; its term, and what is on the disk.
+    pub(super) fn kill_work(&mut self, host: Host) -> Option<(Term, Saved<Host>)> {
+        let machine = self.machines.get_mut(&host).unwrap();
+        let (term, _) = machine.work.take()?;
+        machine.claimed = None;
+        Some((term, machine.disk.clone()))
+    }
+
+    pub(super) fn post(&mut self, to: Host, from: Voter<Host>, message: Message<Host>) {
+        self.mail.push((self.now + 1, to, from, message));
+    }
+
+    /// The term that a host may work under now, by its own clock, and what it claimed.
+    pub(super) fn may_work(&self, host: Host) -> Option<(Term, Option<Term>)> {
+        let machine = &self.machines[&host];
+        let (term, until) = machine.work?;
+        let may = machine.clock(self.now) < until && machine.idle_at.is_none();
+        may.then_some((term, machine.claimed))
+    }
+
+    pub(super) fn note_claim(&mut self, host: Host, term: Term) {
+        self.machines.get_mut(&host).unwrap().claimed = Some(term);
+    }
+
+    pub(super) fn forget_claim(&mut self, host: Host) {
+        self.machines.get_mut(&host).unwrap().claimed = None;
     }
 
     pub(super) fn fail_disk(&mut self, host: Host) {
@@ -223,10 +306,14 @@ impl Site {
         let now = self.now;
         let machine = self.machines.get_mut(&host).unwrap();
         let clock = machine.clock(now);
-        let Some(node) = &mut machine.node else {
+        let deaf = machine.agent_frozen || machine.pause.is_some();
+        let Some(node) = machine.node.as_mut().filter(|_| !deaf) else {
             return;
         };
         let effects = node.handle(clock, input);
+        if self.folds {
+            node.fold(clock, clock);
+        }
         let before = machine.disk.clone();
         let (disk, fails) = (&mut machine.disk, machine.disk_fails);
         let committed = effects.commit(|saved| {
@@ -265,21 +352,34 @@ impl Site {
         self.mail = later;
         let due: Vec<(u64, Host, Voter<Host>, Message<Host>)> = due;
         for (_, to, from, message) in due {
-            if !self.cut.contains(&(from.name, to)) {
+            if let Some((until, _)) = self.machines[&to].pause {
+                self.mail.push((until + 1, to, from, message));
+            } else if !self.cut.contains(&(from.name, to)) {
                 self.input(to, Input::Received { from, message });
             }
         }
         let hosts: Vec<Host> = self.machines.keys().copied().collect();
         for host in hosts {
+            if self.stands_still(host) {
+                continue;
+            }
             let machine = self.machines.get_mut(&host).unwrap();
-            if machine.work.is_some_and(|(_, until)| until <= now) {
+            let clock = machine.clock(now);
+            if machine.work.is_some_and(|(_, until)| until <= clock) {
+                if machine.agent_frozen {
+                    self.guard_kills(host);
+                    continue;
+                }
                 machine.work = None;
+            }
+            if machine.agent_frozen {
+                self.work_at(host);
+                continue;
             }
             let idle = machine.idle_at.take_if(|at| *at <= now).is_some();
             if idle {
                 machine.work = None;
             }
-            let clock = machine.clock(now);
             let node = machine.node.as_ref();
             let wakes = node.and_then(Node::wake_at).is_some_and(|at| at <= clock);
             if idle {
@@ -291,6 +391,7 @@ impl Site {
             if wakes {
                 self.input(host, Input::Tick);
             }
+            self.work_at(host);
         }
     }
 
@@ -317,7 +418,6 @@ impl Site {
             }
             Action::Work { term, until } => {
                 let machine = self.machines.get_mut(&host).unwrap();
-                let until = machine.truth(until);
                 machine.work = Some((term, until));
                 self.invariant_one_works(host);
             }
@@ -343,6 +443,7 @@ impl Site {
         for (other, machine) in &self.machines {
             let lease = machine.node.as_ref().and_then(Node::lease);
             let lives = lease.is_some_and(|lease| machine.truth(lease.until) > self.now);
+            let lives = lives && !self.stood_still;
             self.must(!lives || *other == host, "two hold a lease");
         }
     }
@@ -350,7 +451,10 @@ impl Site {
     /// Work of another, left behind by a killed agent, counts.
     fn invariant_one_works(&self, host: Host) {
         for (other, machine) in &self.machines {
-            let works = machine.work.is_some_and(|(_, until)| until > self.now);
+            let works = machine
+                .work
+                .is_some_and(|(_, until)| machine.truth(until) > self.now);
+            let works = works && !self.stood_still;
             self.must(!works || *other == host, "two work");
         }
     }

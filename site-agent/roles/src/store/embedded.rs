@@ -3,6 +3,9 @@
 //! A connection that broke is not opened again behind its user's back: a claim rests on when it was
 //! opened (H5). Deadlines are the caller's.
 
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -11,7 +14,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::{Entry, Gate, StoreError, Token};
@@ -36,12 +39,13 @@ impl Drop for Embedded {
 }
 
 impl Embedded {
-    pub(super) async fn connect(settings: &EmbeddedSettings) -> Result<Self, StoreError> {
+    pub(super) async fn connect(
+        settings: &EmbeddedSettings,
+        from: Option<IpAddr>,
+    ) -> Result<Self, StoreError> {
         let host = settings.address.to_string();
         let unreached = |error| StoreError::broken("can't connect to the store", &error);
-        let tcp = TcpStream::connect(settings.address)
-            .await
-            .map_err(unreached)?;
+        let tcp = open(settings.address, from).await.map_err(unreached)?;
         tcp.set_nodelay(true).map_err(unreached)?;
         let (requests, connection) = http1::handshake(TokioIo::new(tcp))
             .await
@@ -121,6 +125,20 @@ impl Embedded {
             .await
             .map_err(|error| StoreError::broken("the store's answer was cut short", &*error))?;
         Ok((status, body.to_bytes()))
+    }
+}
+
+/// On a machine that is many servers, the call leaves from the address of the one it belongs to.
+async fn open(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let together = |from: &IpAddr| from.is_ipv4() && from.is_loopback() && to.ip().is_loopback();
+    match from.filter(together) {
+        Some(from) if to.is_ipv4() => {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(SocketAddr::new(from, 0))?;
+            socket.connect(to).await
+        }
+        _ => TcpStream::connect(to).await,
     }
 }
 

@@ -73,6 +73,7 @@ pub(crate) fn settings(
 ) -> PairSettings {
     PairSettings {
         holder: holder.to_owned(),
+        address: None,
         settings: SiteServerSettings {
             site: "P01".to_owned(),
             store,

@@ -264,7 +264,8 @@ fn open(
     ready: bool,
 ) -> (Arc<Voting>, Vec<JoinHandle<()>>) {
     let tls = ClientTls::new(material).unwrap();
-    let (voting, mut events) = Voting::start(dir.to_owned(), &owner(name), tls).unwrap();
+    let (voting, mut events) =
+        Voting::start(dir.to_owned(), &owner(name), tls, None, None).unwrap();
     let voting = Arc::new(voting);
     let weak = Arc::downgrade(&voting);
     // The agent's part: there is progress, and work ends at once when it is told to.
