@@ -25,10 +25,12 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use crate::dates::{Dates, Validity, wall_now};
 use crate::lines::Lines;
 use crate::tls::{ClientParts, ClientTls};
-use crate::verify::VerifyError;
+use crate::verify::{Tolerance, VerifyError};
 
 /// Largest answer read in one piece: a list of the 38,000 instances of the largest hierarchy is
 /// about 8 MiB. Requests and lines are held to `MESSAGE_BYTES_MAX`.
@@ -44,6 +46,9 @@ const KEEP_IDLE: Duration = Duration::from_secs(4);
 /// A connection opened ahead is replaced past this age. Looked at every 3 s, that is before the other
 /// side's idle deadline (`serve::Limits::headers`, 10 s) ends it.
 const OPEN_AHEAD: Duration = Duration::from_secs(7);
+/// A kept connection to a server outside its dates is replaced past this age: the server may have a
+/// good certificate by now.
+const OUTSIDE: Duration = Duration::from_secs(30);
 /// Sent data that nobody acknowledges for this long ends the connection (H12).
 pub(crate) const DEAD_LINK: Duration = Duration::from_secs(10);
 
@@ -130,6 +135,7 @@ pub struct Peer {
     addr: SocketAddr,
     expected: Identity,
     tls: Arc<ClientTls>,
+    tolerance: Tolerance,
     idle: Arc<Mutex<Option<Connection>>>,
 }
 
@@ -142,8 +148,17 @@ impl Peer {
             addr,
             expected,
             tls,
+            tolerance: Tolerance::Strict,
             idle: Arc::default(),
         }
+    }
+
+    /// Takes a server outside its dates, and notes it in [`ClientTls::outdated`]. For lease letters and
+    /// for reading; never for commands (H20).
+    #[must_use]
+    pub fn tolerant(mut self) -> Self {
+        self.tolerance = Tolerance::Tolerant;
+        self
     }
 
     /// Where it is reached.
@@ -341,10 +356,12 @@ impl Peer {
         let tcp = TcpStream::connect(addr).await.map_err(refused)?;
         set_socket(&tcp).map_err(refused)?;
         let parts = self.tls.parts();
-        let tls = TlsConnector::from(parts.expecting(&self.expected))
+        let tls = TlsConnector::from(parts.expecting(&self.expected, self.tolerance))
             .connect(ServerName::from(addr.ip()), tcp)
             .await
             .map_err(|error| self.tls_failed(error))?;
+        let dates = dates_of(&tls);
+        self.tls.outdated().note(&self.expected, dates);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
             .handshake(TokioIo::new(tls))
@@ -358,6 +375,7 @@ impl Peer {
             sender,
             driver,
             parts,
+            dates,
             opened: Instant::now(),
             since: Instant::now(),
         })
@@ -374,6 +392,7 @@ impl Peer {
         kept.filter(|connection| {
             !connection.sender.is_closed()
                 && connection.since.elapsed() < KEEP_IDLE
+                && (connection.dates == Dates::Within || connection.opened.elapsed() < OUTSIDE)
                 && Arc::ptr_eq(&connection.parts, &current)
         })
     }
@@ -454,6 +473,7 @@ struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: Driver,
     parts: Arc<ClientParts>,
+    dates: Dates,
     opened: Instant,
     since: Instant,
 }
@@ -466,6 +486,13 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+fn dates_of(tls: &TlsStream<TcpStream>) -> Dates {
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    chain.split_first().map_or(Dates::Within, |(leaf, above)| {
+        Validity::of_chain(leaf, above).at(wall_now())
+    })
 }
 
 /// No waiting for full packets; an end for links that swallow everything.
