@@ -146,7 +146,7 @@ impl Agent {
             kind: IdentityKind::Server,
             name: asked.server.to_string(),
         };
-        let peer = Peer::new(asked.address, expected, Arc::clone(&self.tls));
+        let peer = Peer::new(asked.address, expected, Arc::clone(&self.tls)).tolerant();
         match peer.get_json::<Alive>("/v1/alive", REACH).await {
             Ok(_) => ReachAnswer {
                 reached: true,
