@@ -88,7 +88,7 @@ fn a_remote_reconciler_needs_name_address_and_certificate() {
     insta::assert_snapshot!(ask("https://stead-1@127.0.0.1:7444"), @"
     exit 1
     -- stderr
-    error: a remote reconciler wants to know who asks
+    error: stead-1 wants to know who asks
     hint: give --ca, --cert and --key (or STEAD_CA, STEAD_CERT, STEAD_KEY) of an operator certificate: `stead pki issue`
     ");
     insta::assert_snapshot!(ask("http://127.0.0.1"), @"
