@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::{Extension, Router};
+use stead_wire::doors::Doors;
 use stead_wire::serve::{Limits, serve};
 use stead_wire::tls::ServerTls;
 use thiserror::Error;
@@ -90,7 +91,8 @@ impl Listeners {
         Ok(())
     }
 
-    /// Over mutual TLS: the API for operators, and what voters ask of a witness.
+    /// Over mutual TLS: the API for operators, `more` like it, and what goes on for a caller outside its
+    /// dates (H20), the letters of voters.
     ///
     /// # Errors
     /// [`ListenError::Tcp`].
@@ -100,9 +102,11 @@ impl Listeners {
         tls: Arc<ServerTls>,
         backend: Arc<dyn Backend>,
         more: Router,
+        tolerant: Router,
     ) -> Result<SocketAddr, ListenError> {
         let (listener, addr) = bind(addr, "the API").await?;
-        let app = router(backend, Access::Tls).merge(more.layer(Extension(Access::Tls)));
+        let strict = router(backend, Access::Tls).merge(more.layer(Extension(Access::Tls)));
+        let app = Doors::new(strict, tolerant);
         let stop = stopped(self.stop.clone());
         self.tasks
             .spawn(serve(listener, tls, app, Limits::default(), stop));

@@ -258,9 +258,10 @@ async fn listen(
         ..Addresses::default()
     };
     if let Some(addr) = spec.api.listen {
-        let letters = witness::router(Arc::clone(&core.witness));
-        let more = letters.merge(by_hand::router(Arc::clone(core)));
-        let bound = listeners.operators(addr, Arc::clone(tls), desk.clone(), more);
+        let reports = witness::reports_router(Arc::clone(&core.witness));
+        let letters = witness::letters_router(Arc::clone(&core.witness));
+        let more = reports.merge(by_hand::router(Arc::clone(core)));
+        let bound = listeners.operators(addr, Arc::clone(tls), desk.clone(), more, letters);
         addresses.operators = Some(bound.await?);
     }
     if let Some(metrics) = &spec.metrics {

@@ -21,11 +21,17 @@ pub(super) const REPORTS: &str = "/v1/witness";
 /// Longest letter: many times what one with eight voters takes.
 const LETTER_MAX: usize = 64 * 1024;
 
-/// Letters, and what the voters here know.
-pub fn router(witness: Arc<Witness>) -> Router {
+/// What the voters here know.
+pub fn reports_router(witness: Arc<Witness>) -> Router {
+    Router::new()
+        .route(REPORTS, get(reports))
+        .with_state(witness)
+}
+
+/// Letters; they go on outside a certificate's dates (H20).
+pub fn letters_router(witness: Arc<Witness>) -> Router {
     Router::new()
         .route(PATH, post(letter))
-        .route(REPORTS, get(reports))
         .layer(DefaultBodyLimit::max(LETTER_MAX))
         .with_state(witness)
 }

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use crate::daemon::core::Core;
 use crate::site::SiteWorld;
 
-pub use letters::router;
+pub use letters::{letters_router, reports_router};
 pub use others::ask_others;
 
 /// The folder of vote ledgers in the state folder; never in a backup.
