@@ -38,7 +38,7 @@ use self::backend::Desk;
 use self::core::{Core, Parts};
 use self::fleet::Fleet;
 use self::listen::{ListenError, Listeners};
-use crate::git::{GitSource, StartError};
+use crate::git::{Opened, StartError};
 use crate::site::changes::Happened;
 use crate::store::{Store, StoreError};
 use crate::witness::{self, Witness};
@@ -126,8 +126,9 @@ impl Daemon {
         let material = own_material(&config)?;
         let server_tls = ServerTls::new(&material)?;
         let client_tls = ClientTls::new(&material)?;
-        // First: its lock keeps a second process out of the state folder.
-        let git = Arc::new(GitSource::spawn(&spec.git, &spec.state_dir)?);
+        // First: its lock keeps a second process out of the state folder. It follows the remote once
+        // everything else has come up: a start that is refused leaves nothing running.
+        let git = Opened::open(&spec.git, &spec.state_dir)?;
         let (store, remembered) = Store::open(&spec.state_dir.join("stead.db"), spec.journal.keep)?;
         for row in &remembered.unreadable {
             tracing::warn!(
@@ -150,6 +151,7 @@ impl Daemon {
         let (stop, stopped) = watch::channel(false);
         let mut listeners = Listeners::new(stopped);
         let addresses = listen(&core, &git, &server_tls, &mut listeners).await?;
+        let git = Arc::new(git.follow());
         let fleet = Fleet::new(
             Arc::clone(&core),
             remembered.sites,
@@ -244,7 +246,7 @@ fn own_material(config: &ReconcilerConfig) -> Result<Material, DaemonError> {
 
 async fn listen(
     core: &Arc<Core>,
-    git: &GitSource,
+    git: &Opened,
     tls: &Arc<ServerTls>,
     listeners: &mut Listeners,
 ) -> Result<Addresses, DaemonError> {

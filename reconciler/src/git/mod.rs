@@ -25,7 +25,7 @@ pub use fetch::{FetchCause, FetchError};
 pub use folder::{Limits, ReadError};
 pub use mirror::{Mirror, MirrorError};
 pub use remote::{Remote, SettingError};
-pub use source::{GitSource, StartError, Waker};
+pub use source::{GitSource, Opened, StartError, Waker};
 pub use tree::{
     Change, ChangedFile, ListedFile, changed_files, file_text, folder_tree, list_folder,
     read_folder,

@@ -63,6 +63,70 @@ fn list(errors: &[SettingError]) -> String {
     texts.join("; ")
 }
 
+/// A git source that has its mirror, and its lock, and does not run yet.
+#[derive(Debug)]
+pub struct Opened {
+    mirror: Arc<Mirror>,
+    head: Option<CommitInfo>,
+    remote: Remote,
+    waker: Waker,
+}
+
+impl Opened {
+    /// Opens the mirror below `state_dir`; a second one of the same folder is refused.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn open(settings: &GitSettings, state_dir: &Path) -> Result<Self, StartError> {
+        let remote = Remote::from_settings(settings).map_err(StartError::Settings)?;
+        Self::remote(remote, state_dir)
+    }
+
+    fn remote(remote: Remote, state_dir: &Path) -> Result<Self, StartError> {
+        let mirror = Arc::new(Mirror::open(state_dir).map_err(StartError::Mirror)?);
+        let head = known_head(&mirror).map_err(StartError::Mirror)?;
+        Ok(Self {
+            mirror,
+            head,
+            remote,
+            waker: Waker::new(),
+        })
+    }
+
+    /// Wakes it, once it runs.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// The mirror, to read commits from and to pin the one in force.
+    #[must_use]
+    pub fn mirror(&self) -> Arc<Mirror> {
+        Arc::clone(&self.mirror)
+    }
+
+    /// Starts to follow the remote.
+    #[must_use]
+    pub fn follow(self) -> GitSource {
+        let tracker = Tracker::new(self.head, self.remote.poll);
+        let (sender, state) = watch::channel(tracker.state().clone());
+        let follow = Follow {
+            notice: RefNotice::new(&self.remote, self.waker.clone()),
+            mirror: Arc::clone(&self.mirror),
+            waker: self.waker.clone(),
+            remote: self.remote,
+            tracker,
+            sender,
+        };
+        GitSource {
+            mirror: self.mirror,
+            state,
+            waker: self.waker,
+            task: tokio::spawn(follow.run()),
+        }
+    }
+}
+
 /// A running git source; dropped, it stops.
 #[derive(Debug)]
 pub struct GitSource {
@@ -81,8 +145,7 @@ impl GitSource {
     /// # Errors
     /// [`StartError`]; a remote that cannot be reached is a [`super::Condition`] instead.
     pub fn spawn(settings: &GitSettings, state_dir: &Path) -> Result<Self, StartError> {
-        let remote = Remote::from_settings(settings).map_err(StartError::Settings)?;
-        Self::spawn_remote(remote, state_dir)
+        Ok(Opened::open(settings, state_dir)?.follow())
     }
 
     /// As [`Self::spawn`], of settings that were checked.
@@ -90,26 +153,7 @@ impl GitSource {
     /// # Errors
     /// [`StartError::Mirror`].
     pub fn spawn_remote(remote: Remote, state_dir: &Path) -> Result<Self, StartError> {
-        let mirror = Arc::new(Mirror::open(state_dir).map_err(StartError::Mirror)?);
-        let head = known_head(&mirror).map_err(StartError::Mirror)?;
-        let tracker = Tracker::new(head, remote.poll);
-        let (sender, state) = watch::channel(tracker.state().clone());
-        let waker = Waker::new();
-        let follow = Follow {
-            notice: RefNotice::new(&remote, waker.clone()),
-            mirror: Arc::clone(&mirror),
-            waker: waker.clone(),
-            remote,
-            tracker,
-            sender,
-        };
-        let task = tokio::spawn(follow.run());
-        Ok(Self {
-            mirror,
-            state,
-            waker,
-            task,
-        })
+        Ok(Opened::remote(remote, state_dir)?.follow())
     }
 
     /// What is known, and a notice of each change.
