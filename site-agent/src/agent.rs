@@ -156,8 +156,9 @@ impl Agent {
             kind: IdentityKind::Server,
             name: asked.server.to_string(),
         };
-        let peer =
-            Peer::new(asked.address, expected, Arc::clone(&self.tls)).leaving_from(self.from);
+        let peer = Peer::new(asked.address, expected, Arc::clone(&self.tls))
+            .leaving_from(self.from)
+            .tolerant();
         match peer.get_json::<Alive>("/v1/alive", REACH).await {
             Ok(_) => ReachAnswer {
                 reached: true,

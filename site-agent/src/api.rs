@@ -3,6 +3,8 @@
 //!
 //! Who calls is known from the certificate. Reading is for reconcilers and operators, commanding for
 //! reconcilers, what is done by hand for both, being reached for every certificate of the hierarchy.
+//! Only [`Api::tolerant`] goes on for a certificate outside its dates (H20); what is added elsewhere needs
+//! a valid one.
 
 mod lease;
 mod logs;
@@ -23,6 +25,8 @@ use site_voting::PATH;
 use site_voting::clock::wall_now;
 use stead_schemas::names::{Identity, IdentityKind};
 use stead_schemas::wire::{AssignRequest, ClaimRequest, ReachRequest, Refusal};
+use stead_wire::dates::Dates;
+use stead_wire::doors::Doors;
 use stead_wire::serve::Caller;
 use tokio::sync::{Notify, Semaphore};
 
@@ -56,7 +60,11 @@ impl Api {
     }
 
     /// For callers with certificates.
-    pub fn remote(&self) -> Router {
+    pub fn remote(&self) -> Doors {
+        Doors::new(self.strict(), self.tolerant())
+    }
+
+    fn strict(&self) -> Router {
         let commands = Router::new()
             .route("/v1/assignment", put(assign))
             .route("/v1/claim", post(claim))
@@ -66,24 +74,31 @@ impl Api {
             .route("/v1/handover", post(lease::hand_over))
             .route("/v1/promote", post(lease::promote))
             .layer(middleware::from_fn_with_state(self.clone(), operators));
-        let reads = self.reads().layer(middleware::from_fn(readers));
+        let logs = logs_route().layer(middleware::from_fn(readers));
+        commands.merge(by_hand).merge(logs).with_state(self.clone())
+    }
+
+    /// Lease letters, and the watch of a reconciler: no site stops or looks dead for a date (H20).
+    fn tolerant(&self) -> Router {
+        let reads = report_routes().layer(middleware::from_fn(readers));
         Router::new()
             .route("/v1/alive", get(alive))
             .route(PATH, post(lease::letter))
-            .merge(commands)
-            .merge(by_hand)
             .merge(reads)
             .with_state(self.clone())
     }
 
     /// For the same user on this machine; the socket's folder lets nobody else in.
     pub fn local(&self) -> Router {
-        self.reads()
+        report_routes()
+            .merge(logs_route())
             .route("/v1/status", get(status))
             .route("/v1/reload", post(reload))
             .with_state(self.clone())
     }
+}
 
+impl Api {
     /// Keeps what somebody asks for by hand, and what came of it (H31).
     async fn journal(&self, by: &Identity, text: String) {
         tracing::warn!(%by, "by hand: {text}");
@@ -96,13 +111,16 @@ impl Api {
             Err(error) => tracing::error!(%error, "it is not in commands.log"),
         }
     }
+}
 
-    fn reads(&self) -> Router<Self> {
-        Router::new()
-            .route("/v1/state", get(state))
-            .route("/v1/watch", get(watch::watch))
-            .route("/v1/logs/{group}", get(logs::logs))
-    }
+fn report_routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/state", get(state))
+        .route("/v1/watch", get(watch::watch))
+}
+
+fn logs_route() -> Router<Api> {
+    Router::new().route("/v1/logs/{group}", get(logs::logs))
 }
 
 async fn commanders(State(api): State<Api>, request: Request, next: Next) -> Response {
@@ -129,15 +147,25 @@ async fn operators(State(api): State<Api>, request: Request, next: Next) -> Resp
 
 async fn readers(request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    match caller(&mut parts).await {
-        Ok(Caller(caller)) => match caller.kind {
-            IdentityKind::Operator | IdentityKind::Reconciler => {
-                next.run(Request::from_parts(parts, body)).await
-            }
-            IdentityKind::Server => forbidden("a server's certificate reads no other server"),
-        },
-        Err(response) => response,
+    let (caller, dates) = match (caller(&mut parts).await, dates(&mut parts).await) {
+        (Ok(Caller(caller)), Ok(dates)) => (caller, dates),
+        (Err(response), _) | (_, Err(response)) => return response,
+    };
+    // For a person the end of a certificate is the end of what it allows.
+    let over = dates.complaint(&caller);
+    match (caller.kind, over) {
+        (IdentityKind::Operator, Some(complaint)) => forbidden(&complaint),
+        (IdentityKind::Operator | IdentityKind::Reconciler, _) => {
+            next.run(Request::from_parts(parts, body)).await
+        }
+        (IdentityKind::Server, _) => forbidden("a server's certificate reads no other server"),
     }
+}
+
+async fn dates(parts: &mut Parts) -> Result<Dates, Response> {
+    Dates::from_request_parts(parts, &())
+        .await
+        .map_err(IntoResponse::into_response)
 }
 
 async fn caller(parts: &mut Parts) -> Result<Caller, Response> {

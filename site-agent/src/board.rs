@@ -73,12 +73,16 @@ impl Board {
     /// Notes something wrong with the agent itself, or that it is over. `about` begins the note and
     /// tells it from others.
     pub fn problem(&self, about: &str, text: Option<String>) {
+        self.problems(about, text);
+    }
+
+    /// The same where several things may be wrong at a time: these are now, and no others about it.
+    pub fn problems(&self, about: &str, texts: impl IntoIterator<Item = String>) {
         self.change(|report| {
             report.problems.retain(|one| !one.starts_with(about));
-            if let Some(text) = text {
-                report.problems.push(format!("{about}: {text}"));
-                report.problems.sort();
-            }
+            let notes = texts.into_iter().map(|text| format!("{about}: {text}"));
+            report.problems.extend(notes);
+            report.problems.sort();
         });
     }
 }

@@ -11,6 +11,7 @@ pub mod accept;
 pub mod agent;
 pub mod api;
 pub mod board;
+pub mod certificates;
 pub mod clock;
 pub mod commanded;
 pub mod commands;

@@ -173,6 +173,12 @@ impl Seat {
         Some((seat.site.clone(), voting))
     }
 
+    fn spec(&self) -> Option<Arc<LeaseSpec>> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let spec = taken.as_ref()?.spec.borrow().clone();
+        Some(spec)
+    }
+
     /// Asks the holder here to hand over (H11). When this returns `Ok` it has begun.
     ///
     /// # Errors

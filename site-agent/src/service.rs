@@ -9,10 +9,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use stead_schemas::declared::settings::{AgentConfig, CgroupUse, TlsFiles};
+use stead_schemas::declared::settings::{AgentConfig, CgroupUse};
 use stead_schemas::names::{IdentityKind, ServerName};
 use stead_wire::local::of_listener;
 use stead_wire::material::Material;
@@ -27,6 +27,7 @@ use crate::accept::Me;
 use crate::agent::{Agent, first_report};
 use crate::api::Api;
 use crate::board::Board;
+use crate::certificates::Certificates;
 use crate::layout::{Layout, SOCKET};
 use crate::ledger::{Ledger, Owner, machine_id};
 use crate::processes::{self, cgroup};
@@ -38,8 +39,6 @@ use crate::{chain, config};
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long an address may still be held by the agent before us.
 const BIND: Duration = Duration::from_secs(5);
-/// How often the certificate files are looked at.
-const CERTIFICATES: Duration = Duration::from_secs(5);
 
 /// Why the agent ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +116,13 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
         Limits::default(),
         until(stopped),
     ));
-    let renewal = tokio::spawn(renew(config.spec.tls.clone(), server_tls, client_tls));
+    let certificates = Certificates {
+        files: config.spec.tls.clone(),
+        server: server_tls,
+        client: client_tls,
+        board: agent.board.clone(),
+    };
+    let renewal = tokio::spawn(certificates.attend(material));
     let end = attend_signals(signals, file, &exe, &agent, &reload).await;
     renewal.abort();
     agent.seat.leave().await;
@@ -330,39 +335,4 @@ fn reloadable(file: &Path, agent: &Agent) -> Result<(), Box<dyn Error>> {
         return Err("the settings name another server or state folder; restart instead".into());
     }
     Ok(())
-}
-
-/// Takes new certificates when their files change. Bad ones are told of, and not taken.
-async fn renew(files: TlsFiles, server: Arc<ServerTls>, client: Arc<ClientTls>) {
-    let mut seen = changed_at(&files);
-    loop {
-        sleep(CERTIFICATES).await;
-        let now = changed_at(&files);
-        if now == seen {
-            continue;
-        }
-        let taken = Material::load(&files)
-            .map_err(|error| chain(&error))
-            .and_then(|material| {
-                server.reload(&material).map_err(|error| chain(&error))?;
-                client.reload(&material).map_err(|error| chain(&error))
-            });
-        match taken {
-            Ok(()) => tracing::info!("took new certificates"),
-            // Half-written files are whole the next time.
-            Err(error) => tracing::error!("new certificates are not taken: {error}"),
-        }
-        seen = now;
-    }
-}
-
-/// When the certificate files were last written.
-pub(crate) type Changed = [Option<SystemTime>; 3];
-
-pub(crate) fn changed_at(files: &TlsFiles) -> Changed {
-    [&files.ca, &files.cert, &files.key].map(|path| {
-        fs::metadata(path)
-            .and_then(|metadata| metadata.modified())
-            .ok()
-    })
 }

@@ -18,10 +18,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use stead_schemas::declared::settings::TlsFiles;
 use stead_schemas::names::Identity;
-use stead_schemas::time::WallMs;
 use thiserror::Error;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::dates::Validity;
 use crate::identity::{IdentityError, identity_of};
 
 /// Largest file read: a chain of a dozen certificates is below 30 KiB.
@@ -97,8 +96,7 @@ pub struct Material {
     pub(crate) roots: Arc<RootCertStore>,
     pub(crate) pair: Arc<CertifiedKey>,
     identity: Identity,
-    not_before: WallMs,
-    not_after: WallMs,
+    validity: Validity,
 }
 
 impl fmt::Debug for Material {
@@ -134,10 +132,10 @@ impl Material {
         &self.identity
     }
 
-    /// First and last instant at which peers accept the certificate.
+    /// When the certificate, and what signed it, is valid.
     #[must_use]
-    pub fn validity(&self) -> (WallMs, WallMs) {
-        (self.not_before, self.not_after)
+    pub const fn validity(&self) -> Validity {
+        self.validity
     }
 
     fn check(
@@ -160,7 +158,7 @@ impl Material {
             path: path.clone(),
             source,
         })?;
-        let (not_before, not_after) = validity_of(&chain[0]);
+        let validity = Validity::of_chain(&chain[0], &chain[1..]);
         let pair =
             CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
                 rustls::Error::InconsistentKeys(_) => MaterialError::NotAPair { path: key_path },
@@ -174,8 +172,7 @@ impl Material {
             roots: Arc::new(roots),
             pair: Arc::new(pair),
             identity,
-            not_before,
-            not_after,
+            validity,
         })
     }
 }
@@ -247,16 +244,4 @@ fn trusted(ca: &[u8], path: Option<PathBuf>) -> Result<RootCertStore, MaterialEr
             })?;
     }
     Ok(roots)
-}
-
-/// Both ends of a certificate's validity; `identity_of` has shown that it parses.
-fn validity_of(der: &[u8]) -> (WallMs, WallMs) {
-    let ms = |seconds: i64| WallMs(u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000));
-    X509Certificate::from_der(der).map_or((WallMs(0), WallMs(0)), |(_, certificate)| {
-        let validity = certificate.validity();
-        (
-            ms(validity.not_before.timestamp()),
-            ms(validity.not_after.timestamp()),
-        )
-    })
 }

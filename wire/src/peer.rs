@@ -25,11 +25,13 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use crate::dates::{Dates, Validity, wall_now};
 use crate::lines::Lines;
 use crate::local;
 use crate::tls::{ClientParts, ClientTls};
-use crate::verify::VerifyError;
+use crate::verify::{Tolerance, VerifyError};
 
 /// Largest answer read in one piece: a list of the 38,000 instances of the largest hierarchy is
 /// about 8 MiB. Requests and lines are held to `MESSAGE_BYTES_MAX`.
@@ -45,6 +47,9 @@ const KEEP_IDLE: Duration = Duration::from_secs(4);
 /// A connection opened ahead is replaced past this age. Looked at every 3 s, that is before the other
 /// side's idle deadline (`serve::Limits::headers`, 10 s) ends it.
 const OPEN_AHEAD: Duration = Duration::from_secs(7);
+/// A kept connection to a server outside its dates is replaced past this age: the server may have a
+/// good certificate by now.
+const OUTSIDE: Duration = Duration::from_secs(30);
 /// Sent data that nobody acknowledges for this long ends the connection (H12).
 pub(crate) const DEAD_LINK: Duration = Duration::from_secs(10);
 
@@ -132,6 +137,7 @@ pub struct Peer {
     from: Option<IpAddr>,
     expected: Identity,
     tls: Arc<ClientTls>,
+    tolerance: Tolerance,
     idle: Arc<Mutex<Option<Connection>>>,
 }
 
@@ -145,6 +151,7 @@ impl Peer {
             from: None,
             expected,
             tls,
+            tolerance: Tolerance::Strict,
             idle: Arc::default(),
         }
     }
@@ -153,6 +160,14 @@ impl Peer {
     #[must_use]
     pub fn leaving_from(self, from: Option<IpAddr>) -> Self {
         Self { from, ..self }
+    }
+
+    /// Takes a server outside its dates, and notes it in [`ClientTls::outdated`]. For lease letters and
+    /// for reading; never for commands (H20).
+    #[must_use]
+    pub fn tolerant(mut self) -> Self {
+        self.tolerance = Tolerance::Tolerant;
+        self
     }
 
     /// Where it is reached.
@@ -350,10 +365,12 @@ impl Peer {
         let tcp = local::connect(addr, self.from).await.map_err(refused)?;
         set_socket(&tcp).map_err(refused)?;
         let parts = self.tls.parts();
-        let tls = TlsConnector::from(parts.expecting(&self.expected))
+        let tls = TlsConnector::from(parts.expecting(&self.expected, self.tolerance))
             .connect(ServerName::from(addr.ip()), tcp)
             .await
             .map_err(|error| self.tls_failed(error))?;
+        let dates = dates_of(&tls);
+        self.tls.outdated().note(&self.expected, dates);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
             .handshake(TokioIo::new(tls))
@@ -367,6 +384,7 @@ impl Peer {
             sender,
             driver,
             parts,
+            dates,
             opened: Instant::now(),
             since: Instant::now(),
         })
@@ -383,6 +401,7 @@ impl Peer {
         kept.filter(|connection| {
             !connection.sender.is_closed()
                 && connection.since.elapsed() < KEEP_IDLE
+                && (connection.dates == Dates::Within || connection.opened.elapsed() < OUTSIDE)
                 && Arc::ptr_eq(&connection.parts, &current)
         })
     }
@@ -463,6 +482,7 @@ struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: Driver,
     parts: Arc<ClientParts>,
+    dates: Dates,
     opened: Instant,
     since: Instant,
 }
@@ -475,6 +495,13 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+fn dates_of(tls: &TlsStream<TcpStream>) -> Dates {
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    chain.split_first().map_or(Dates::Within, |(leaf, above)| {
+        Validity::of_chain(leaf, above).at(wall_now())
+    })
 }
 
 /// No waiting for full packets; an end for links that swallow everything.

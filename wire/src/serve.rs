@@ -2,15 +2,14 @@
 //!
 //! Bounds: connections, handshake, idle time and request heads, time to an answer, request bodies,
 //! unacknowledged data. An answer's body may go on for ever (watch streams). What a caller may do
-//! is decided by the handlers, from [`Caller`].
+//! is decided by the handlers, from [`Caller`]; one outside its dates gets no further than [`Doors`] says.
 
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -20,7 +19,6 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use stead_schemas::names::Identity;
-use stead_schemas::wire::MESSAGE_BYTES_MAX;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -29,6 +27,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::dates::{Dates, Validity, wall_now};
+use crate::doors::Doors;
 use crate::identity::identity_of;
 use crate::peer::set_socket;
 use crate::tls::ServerTls;
@@ -69,7 +69,7 @@ impl Default for Limits {
     }
 }
 
-/// Who calls, proved by certificate. An extractor for handlers behind [`serve`].
+/// Who calls, proved by certificate. An extractor for handlers behind [`serve`]; so is [`Dates`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(pub Identity);
 
@@ -89,11 +89,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 pub async fn serve(
     listener: TcpListener,
     tls: Arc<ServerTls>,
-    router: Router,
+    doors: impl Into<Doors> + Send,
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let router = router.layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX));
+    let doors = doors.into();
     let slots = Arc::new(Semaphore::new(limits.connections));
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -109,7 +109,8 @@ pub async fn serve(
         }
         let link = Link {
             acceptor: TlsAcceptor::from(tls.config()),
-            router: router.clone(),
+            tls: Arc::clone(&tls),
+            doors: doors.clone(),
             limits,
             stopped: stopped.clone(),
         };
@@ -156,7 +157,8 @@ fn note_panic(ended: Result<(), tokio::task::JoinError>) {
 /// What one connection needs.
 struct Link {
     acceptor: TlsAcceptor,
-    router: Router,
+    tls: Arc<ServerTls>,
+    doors: Doors,
     limits: Limits,
     stopped: watch::Receiver<bool>,
 }
@@ -171,20 +173,39 @@ impl Link {
         let Some(stream) = handshake(&self.acceptor, self.limits.handshake, tcp).await else {
             return;
         };
-        let Some(caller) = caller_of(&stream) else {
+        let Some((caller, validity)) = caller_of(&stream) else {
             tracing::debug!(?from, "connection without an identity closed");
             return;
         };
-        if let Err(error) = self.answer(stream, caller).await {
+        if validity.at(wall_now()) == Dates::Within {
+            self.tls.outdated().note(&caller.0, Dates::Within);
+        }
+        if let Err(error) = self.answer(stream, caller, validity).await {
             tracing::debug!(?from, %error, "connection ended");
         }
     }
 
-    async fn answer(mut self, stream: TlsStream<TcpStream>, caller: Caller) -> hyper::Result<()> {
-        let service = TowerToHyperService::new(self.router);
+    /// Dates are looked at with each request: a connection may outlive its certificate.
+    async fn answer(
+        mut self,
+        stream: TlsStream<TcpStream>,
+        caller: Caller,
+        validity: Validity,
+    ) -> hyper::Result<()> {
+        let within = TowerToHyperService::new(self.doors.within);
+        let outside = TowerToHyperService::new(self.doors.outside);
+        let tls = self.tls;
         let limit = self.limits.answer;
         let handler = service_fn(move |mut request: Request<Incoming>| {
+            let dates = validity.at(wall_now());
+            let service = if dates == Dates::Within {
+                &within
+            } else {
+                tls.outdated().note(&caller.0, dates);
+                &outside
+            };
             request.extensions_mut().insert(caller.clone());
+            request.extensions_mut().insert(dates);
             let answer = service.call(request);
             async move { Ok::<_, Infallible>(in_time(limit, answer).await) }
         });
@@ -247,8 +268,9 @@ async fn linger(mut tcp: TcpStream) {
     drop(timeout(LINGER, read_out).await);
 }
 
-/// The handshake has proved chain, dates and hierarchy; this only reads the name again.
-fn caller_of(stream: &TlsStream<TcpStream>) -> Option<Caller> {
-    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
-    identity_of(certificate).ok().map(Caller)
+/// The handshake has proved chain and hierarchy; this only reads name and dates again.
+fn caller_of(stream: &TlsStream<TcpStream>) -> Option<(Caller, Validity)> {
+    let (leaf, above) = stream.get_ref().1.peer_certificates()?.split_first()?;
+    let caller = identity_of(leaf).ok().map(Caller)?;
+    Some((caller, Validity::of_chain(leaf, above)))
 }

@@ -15,8 +15,9 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use stead_schemas::names::Identity;
 use thiserror::Error;
 
+use crate::dates::Outdated;
 use crate::material::{Material, provider};
-use crate::verify::{ExpectedServer, HierarchyCallers};
+use crate::verify::{ExpectedServer, HierarchyCallers, Tolerance};
 
 const HTTP1: &[u8] = b"http/1.1";
 
@@ -43,6 +44,7 @@ pub enum TlsError {
 #[derive(Debug)]
 pub struct ServerTls {
     current: RwLock<Arc<ServerConfig>>,
+    outdated: Outdated,
 }
 
 impl ServerTls {
@@ -52,7 +54,8 @@ impl ServerTls {
     /// [`TlsError`].
     pub fn new(material: &Material) -> Result<Arc<Self>, TlsError> {
         let current = RwLock::new(server_config(material)?);
-        Ok(Arc::new(Self { current }))
+        let outdated = Outdated::default();
+        Ok(Arc::new(Self { current, outdated }))
     }
 
     /// Takes new files for all connections from now on; the old ones stay on error.
@@ -63,6 +66,12 @@ impl ServerTls {
         let new = server_config(material)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
+    }
+
+    /// Callers outside their dates (H20).
+    #[must_use]
+    pub const fn outdated(&self) -> &Outdated {
+        &self.outdated
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
@@ -98,6 +107,7 @@ fn server_config(material: &Material) -> Result<Arc<ServerConfig>, TlsError> {
 #[derive(Debug)]
 pub struct ClientTls {
     current: RwLock<Arc<ClientParts>>,
+    outdated: Outdated,
 }
 
 /// One set of client settings; which set a kept connection was made with is told by its pointer.
@@ -114,7 +124,8 @@ impl ClientTls {
     /// [`TlsError`].
     pub fn new(material: &Material) -> Result<Arc<Self>, TlsError> {
         let current = RwLock::new(client_parts(material)?);
-        Ok(Arc::new(Self { current }))
+        let outdated = Outdated::default();
+        Ok(Arc::new(Self { current, outdated }))
     }
 
     /// Takes new files for all connections from now on; the old ones stay on error.
@@ -127,6 +138,12 @@ impl ClientTls {
         Ok(())
     }
 
+    /// Servers outside their dates that a tolerant peer called (H20).
+    #[must_use]
+    pub const fn outdated(&self) -> &Outdated {
+        &self.outdated
+    }
+
     pub(crate) fn parts(&self) -> Arc<ClientParts> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&current)
@@ -136,26 +153,32 @@ impl ClientTls {
 impl ClientParts {
     /// Settings that accept exactly one server. Certificate and key stay shared; the copy is some
     /// hundred bytes a connection.
-    pub(crate) fn expecting(&self, expected: &Identity) -> Arc<ClientConfig> {
+    pub(crate) fn expecting(&self, expected: &Identity, tolerance: Tolerance) -> Arc<ClientConfig> {
         let mut config = self.base.clone();
+        let verifier = expected_server(&self.roots, expected, tolerance);
         config
             .dangerous()
-            .set_certificate_verifier(Arc::new(expected_server(&self.roots, expected)));
+            .set_certificate_verifier(Arc::new(verifier));
         Arc::new(config)
     }
 }
 
-fn expected_server(roots: &Arc<RootCertStore>, expected: &Identity) -> ExpectedServer {
+fn expected_server(
+    roots: &Arc<RootCertStore>,
+    expected: &Identity,
+    tolerance: Tolerance,
+) -> ExpectedServer {
     ExpectedServer {
         roots: Arc::clone(roots),
         algorithms: provider().signature_verification_algorithms,
         expected: expected.clone(),
+        tolerance,
     }
 }
 
 /// The base expects ourselves: a call that forgot to say whom it wants reaches nobody else.
 fn client_parts(material: &Material) -> Result<Arc<ClientParts>, TlsError> {
-    let verifier = expected_server(&material.roots, material.identity());
+    let verifier = expected_server(&material.roots, material.identity(), Tolerance::Strict);
     let mut base = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])
         .map_err(|source| TlsError::Settings { source })?

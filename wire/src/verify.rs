@@ -5,8 +5,12 @@
 //! certificate and another server of the same CA can't stand in; a caller must carry an identity
 //! of our own hierarchy. Address and DNS names in certificates are for other programs; they are
 //! not looked at here. Revocation is not checked yet (`stead pki revoke` comes with enrolment).
+//!
+//! Dates come last (H20): a caller of whom nothing else is wrong is let in, and `serve` knows that it is
+//! outside; a server is where whoever calls it is tolerant of that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -21,6 +25,7 @@ use rustls::{
 use stead_schemas::names::{Identity, ObjectName};
 use thiserror::Error as ThisError;
 
+use crate::dates::Validity;
 use crate::identity::identity_of;
 
 /// Why an otherwise good certificate was refused. Travels inside [`rustls::Error`].
@@ -56,12 +61,47 @@ fn refuse(why: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
 }
 
+/// Whether a certificate outside its dates, otherwise good, is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tolerance {
+    Strict,
+    Tolerant,
+}
+
+const fn is_of_dates(error: &Error) -> bool {
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    matches!(
+        error,
+        Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+        )
+    )
+}
+
+/// Verifies now; where that fails for the date, at the first instant at which all of the chain was
+/// valid. The whole check is made again, so that nothing else can hide behind a date.
+fn tolerating_dates<T>(
+    leaf: &CertificateDer<'_>,
+    above: &[CertificateDer<'_>],
+    now: UnixTime,
+    verify: impl Fn(UnixTime) -> Result<T, Error>,
+) -> Result<T, Error> {
+    match verify(now) {
+        Err(error) if is_of_dates(&error) => {
+            let begins = Validity::of_chain(leaf, above).begins;
+            verify(UnixTime::since_unix_epoch(Duration::from_millis(begins.0)))
+        }
+        verified => verified,
+    }
+}
+
 /// Accepts exactly one server.
 #[derive(Debug)]
 pub(crate) struct ExpectedServer {
     pub(crate) roots: Arc<RootCertStore>,
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
     pub(crate) expected: Identity,
+    pub(crate) tolerance: Tolerance,
 }
 
 impl ServerCertVerifier for ExpectedServer {
@@ -74,13 +114,19 @@ impl ServerCertVerifier for ExpectedServer {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(
-            &certificate,
-            &self.roots,
-            intermediates,
-            now,
-            self.algorithms.all,
-        )?;
+        let verify = |at| {
+            verify_server_cert_signed_by_trust_anchor(
+                &certificate,
+                &self.roots,
+                intermediates,
+                at,
+                self.algorithms.all,
+            )
+        };
+        match self.tolerance {
+            Tolerance::Strict => verify(now)?,
+            Tolerance::Tolerant => tolerating_dates(end_entity, intermediates, now, verify)?,
+        }
         let got = identity_of(end_entity).map_err(refuse)?;
         if got == self.expected {
             Ok(ServerCertVerified::assertion())
@@ -115,7 +161,7 @@ impl ServerCertVerifier for ExpectedServer {
     }
 }
 
-/// Accepts every caller of one hierarchy, and nobody without a certificate.
+/// Accepts every caller of one hierarchy, and nobody without a certificate. Dates are `serve`'s.
 #[derive(Debug)]
 pub(crate) struct HierarchyCallers {
     pub(crate) chain: Arc<dyn ClientCertVerifier>,
@@ -133,9 +179,9 @@ impl ClientCertVerifier for HierarchyCallers {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let accepted = self
-            .chain
-            .verify_client_cert(end_entity, intermediates, now)?;
+        let accepted = tolerating_dates(end_entity, intermediates, now, |at| {
+            self.chain.verify_client_cert(end_entity, intermediates, at)
+        })?;
         let got = identity_of(end_entity).map_err(refuse)?;
         if got.hierarchy == self.hierarchy {
             Ok(accepted)

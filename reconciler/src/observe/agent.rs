@@ -49,7 +49,7 @@ pub struct Agent {
     pub site: Arc<Site>,
     /// The server.
     pub server: ServerName,
-    /// Its agent.
+    /// Its agent, for reading.
     pub peer: Arc<Peer>,
 }
 

@@ -119,7 +119,7 @@ pub enum HandoverRefusal<N> {
 /// Why a voter does not go on alone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PromoteRefusal<N> {
-    /// It may not hold, or has no vote.
+    /// It may not hold, never knew the site's voters, or was given up itself.
     NotCandidate,
     /// The lease is here.
     Holder,

@@ -59,7 +59,11 @@ impl<N: Name> Node<N> {
     ) -> Option<PromoteRefusal<N>> {
         let configuration = &self.saved.configuration;
         let me = &self.saved.me;
-        if self.standing == Standing::Witness || !configuration.has(me) || lost.contains(me) {
+        // Where another was the only voter this one has no vote, and is who may go on. One that never
+        // had voters knows nobody whom it could outlive, and one that was given up stays out.
+        let stranger = configuration.everyone().is_empty()
+            || self.saved.memory.lost.contains(me) && !configuration.has(me);
+        if self.standing == Standing::Witness || stranger || lost.contains(me) {
             return Some(PromoteRefusal::NotCandidate);
         }
         if matches!(self.part, Part::Holding(_)) {

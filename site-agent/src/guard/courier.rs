@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::message::{GuardPeer, Release};
-use crate::{chain, service};
+use crate::{certificates, chain};
 
 /// How long a voter has to take a release.
 const RELEASE: Duration = Duration::from_secs(1);
@@ -230,7 +230,8 @@ impl Round {
             .await
             .map_err(|_| "the certificate files are not read in time".to_owned())??;
         let peer = Peer::new(one.address, one.identity.clone(), Arc::clone(tls));
-        let peer = Arc::new(peer.leaving_from(self.from));
+        // A release is a lease letter (H20).
+        let peer = Arc::new(peer.leaving_from(self.from).tolerant());
         self.peers.insert(key, Arc::clone(&peer));
         Ok(peer)
     }
@@ -264,9 +265,9 @@ impl Round {
     }
 
     /// Takes new certificates when their files changed.
-    async fn renew(&self, seen: &mut Option<service::Changed>) {
+    async fn renew(&self, seen: &mut Option<certificates::Changed>) {
         let files = self.files.clone();
-        let now = tokio::task::spawn_blocking(move || service::changed_at(&files));
+        let now = tokio::task::spawn_blocking(move || certificates::changed_at(&files));
         let Ok(Ok(now)) = timeout(RELEASE, now).await else {
             return;
         };

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use site_lease::{Configuration, PromoteRefusal};
+use site_lease::{Configuration, Incarnation, PromoteRefusal};
 use site_voting::{Route, Snapshot, Voter};
-use stead_schemas::lease::{PromoteAnswer, PromoteRequest};
+use stead_schemas::lease::{LeaseSpec, PromoteAnswer, PromoteRequest};
 use stead_schemas::names::{Identity, ServerName};
 use stead_wire::peer::{CallError, Peer};
 use tokio::sync::oneshot;
@@ -35,7 +35,8 @@ impl Seat {
         let node = snapshot.node.as_ref();
         let node = node.ok_or("this server's voter does not vote; ask for its status")?;
         let configuration = &node.saved().configuration;
-        let lost = named(configuration, &snapshot.me, &request.lost)?;
+        let spec = self.spec().ok_or("the seat was given up meanwhile")?;
+        let lost = named(configuration, &spec, &snapshot.me, &request.lost)?;
         self.none_answers(&snapshot, configuration, &lost).await?;
         let promise = Duration::from_millis(node.timing().promise().0);
         tokio::time::sleep(promise.min(PROMISE_MAX)).await;
@@ -77,7 +78,8 @@ impl Seat {
         lost: &BTreeSet<Voter>,
     ) -> Result<(), String> {
         let mut calls = JoinSet::new();
-        for voter in configuration.everyone() {
+        let everyone = configuration.everyone();
+        for voter in everyone.union(lost).cloned() {
             if voter == snapshot.me {
                 continue;
             }
@@ -121,9 +123,10 @@ impl Seat {
     }
 }
 
-/// The voters of these names, of every life that has a vote.
+/// The voters of these names, of every life that has a vote, or is declared to get one.
 fn named(
     configuration: &Configuration<ServerName>,
+    spec: &LeaseSpec,
     me: &Voter,
     names: &[ServerName],
 ) -> Result<BTreeSet<Voter>, String> {
@@ -132,9 +135,14 @@ fn named(
         if *name == me.name {
             return Err(format!("{name} is the one that goes on: it can't be lost"));
         }
-        let everyone = configuration.everyone();
+        let declared = spec.voters.get(name).and_then(|voter| voter.incarnation);
+        let declared = declared.map(|life| Voter {
+            name: name.clone(),
+            incarnation: Incarnation(life),
+        });
+        let everyone = configuration.everyone().into_iter().chain(declared);
         let before = lost.len();
-        lost.extend(everyone.into_iter().filter(|voter| voter.name == *name));
+        lost.extend(everyone.filter(|voter| voter.name == *name));
         if lost.len() == before {
             return Err(format!(
                 "{name} has no vote in this site, or is named twice"
@@ -179,7 +187,8 @@ fn warnings(configuration: &Configuration<ServerName>, lost: &BTreeSet<Voter>) -
 pub(super) fn words(refusal: &PromoteRefusal<ServerName>) -> String {
     match refusal {
         PromoteRefusal::NotCandidate => {
-            "this server may not be active, or has no vote in the lease".to_owned()
+            "this server may not be active, never knew the site's voters, or was given up itself"
+                .to_owned()
         }
         PromoteRefusal::Holder => "the lease is held here already".to_owned(),
         PromoteRefusal::Silent => {

@@ -17,7 +17,7 @@ use site_agent::processes::{self, procfs};
 use stead_schemas::generation::{Epoch, Generation};
 use stead_schemas::names::{GroupName, Identity, IdentityKind, SecretName};
 use stead_schemas::role::Role;
-use stead_schemas::time::DurationMs;
+use stead_schemas::time::{DurationMs, WallMs};
 use stead_schemas::wire::{
     AgentReport, AssignRequest, Assignment, Health, HealthCheck, InstanceReport, InstanceSpec,
     Probe, Program, SecretMaterial, StopRule, StopSignal,
@@ -31,6 +31,7 @@ pub(crate) const EXE: &str = env!("CARGO_BIN_EXE_site-agent");
 /// Nothing here takes a tenth of it, unless it hangs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 const CALL: Duration = Duration::from_secs(10);
+pub(crate) const YEAR: u64 = 365 * 86_400_000;
 
 static NEXT: AtomicU8 = AtomicU8::new(1);
 
@@ -59,7 +60,9 @@ impl Lab {
     /// The same with these settings on top.
     pub(crate) fn with(settings: serde_json::Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let made = pki::create_ca(&"contoso".parse().unwrap(), wall_now()).unwrap();
+        // Made long ago, so that there are certificates of last year.
+        let then = WallMs(wall_now().0 - 2 * YEAR);
+        let made = pki::create_ca(&"contoso".parse().unwrap(), then).unwrap();
         let ca = Ca::from_pem(&made.certificate_pem, &made.key_pem).unwrap();
         let listen = free_address();
         let server = "p01-a".to_owned();
@@ -348,13 +351,17 @@ pub(crate) fn free_address() -> SocketAddr {
 }
 
 pub(crate) fn issue(ca: &Ca, kind: IdentityKind, name: &str) -> pki::Issued {
+    issue_at(ca, kind, name, wall_now())
+}
+
+pub(crate) fn issue_at(ca: &Ca, kind: IdentityKind, name: &str, at: WallMs) -> pki::Issued {
     let request = Request {
         identity: identity(kind, name),
         addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         dns_names: Vec::new(),
         days: 2,
     };
-    pki::issue(ca, &request, wall_now()).unwrap()
+    pki::issue(ca, &request, at).unwrap()
 }
 
 pub(crate) fn identity(kind: IdentityKind, name: &str) -> Identity {
@@ -367,7 +374,19 @@ pub(crate) fn identity(kind: IdentityKind, name: &str) -> Identity {
 
 /// Somebody with a certificate of this CA, who calls the server's agent.
 pub(crate) fn peer(ca: &Ca, kind: IdentityKind, name: &str, at: SocketAddr, server: &str) -> Peer {
-    let issued = issue(ca, kind, name);
+    peer_at(ca, kind, name, wall_now(), at, server)
+}
+
+/// The same with a certificate for two days from `issued` on.
+pub(crate) fn peer_at(
+    ca: &Ca,
+    kind: IdentityKind,
+    name: &str,
+    issued: WallMs,
+    at: SocketAddr,
+    server: &str,
+) -> Peer {
+    let issued = issue_at(ca, kind, name, issued);
     let material = Material::from_pem(
         ca.certificate_pem(),
         &issued.certificate_pem,

@@ -5,6 +5,7 @@
 
 mod archives;
 mod commands;
+mod dates;
 mod guard;
 mod guard_lab;
 mod guard_link;

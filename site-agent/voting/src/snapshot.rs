@@ -85,7 +85,11 @@ fn deserted(snapshot: &Snapshot) -> Option<String> {
     }
     let candidate = matches!(node.standing(), Standing::Candidate { .. });
     let waits = matches!(node.part(), Part::Following | Part::Sounding(_));
-    if !candidate || !waits || !configuration.has(me) || node.promised(snapshot.at).is_some() {
+    if !candidate
+        || !waits
+        || spec::is_nobody(configuration)
+        || node.promised(snapshot.at).is_some()
+    {
         return None;
     }
     let patience = Ms(node.timing().promise().0.saturating_mul(DESERTED));

@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use stead_schemas::names::Identity;
 use stead_schemas::time::{DurationMs, WallMs};
+use stead_wire::doors::Doors;
 use stead_wire::material::Material;
 use stead_wire::peer::Peer;
 use stead_wire::pki::{Ca, Issued, LEAF_DAYS, Request, create_ca, issue};
@@ -73,13 +73,17 @@ impl Hierarchy {
         Peer::new(addr, id("server/p01-a"), tls)
     }
 
-    pub(crate) async fn server(&self, router: Router) -> Server {
-        self.server_with(router, Limits::default()).await
+    pub(crate) async fn server(&self, doors: impl Into<Doors> + Send + 'static) -> Server {
+        self.server_with(doors, Limits::default()).await
     }
 
-    pub(crate) async fn server_with(&self, router: Router, limits: Limits) -> Server {
+    pub(crate) async fn server_with(
+        &self,
+        doors: impl Into<Doors> + Send + 'static,
+        limits: Limits,
+    ) -> Server {
         let material = self.material(&id("server/p01-a"));
-        Server::start(&material, router, limits).await
+        Server::start(&material, doors, limits).await
     }
 }
 
@@ -91,7 +95,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) async fn start(material: &Material, router: Router, limits: Limits) -> Self {
+    pub(crate) async fn start(
+        material: &Material,
+        doors: impl Into<Doors> + Send + 'static,
+        limits: Limits,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let tls = ServerTls::new(material).unwrap();
@@ -99,7 +107,7 @@ impl Server {
         let shutdown = async move {
             drop(stopped.await);
         };
-        let task = tokio::spawn(serve(listener, Arc::clone(&tls), router, limits, shutdown));
+        let task = tokio::spawn(serve(listener, Arc::clone(&tls), doors, limits, shutdown));
         let stop = Some(stop);
         Self {
             addr,

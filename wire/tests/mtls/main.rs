@@ -7,6 +7,7 @@
 
 mod bounds;
 mod certificates;
+mod dates;
 mod hierarchy;
 mod raw;
 

@@ -11,3 +11,4 @@ mod offline;
 mod stories;
 mod switchovers;
 mod voters;
+mod witness;

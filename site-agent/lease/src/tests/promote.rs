@@ -85,6 +85,27 @@ fn h32_voters_that_return_stay_out_until_they_are_let_in() {
 }
 
 #[test]
+fn h32_one_that_learned_of_a_solo_holder_goes_on_once_that_is_lost() {
+    let mut site = Site::new(3, 13, timing());
+    site.run_until(5_000);
+    let members = BTreeSet::from([voter(0)]);
+    site.input(0, Input::Change { members });
+    site.run_until(10_000);
+    assert!(!site.node(1).saved().configuration.has(&voter(1)));
+    site.kill(0);
+    site.run_until(40_000);
+    assert_eq!(site.holders(), [0; 0], "the others have no vote");
+    promote(&mut site, &[]);
+    assert_eq!(refusals(&site), 1, "the one that is alone has to be named");
+    promote(&mut site, &[0]);
+    assert_eq!(site.holders(), [1], "{:#?}", site.notes);
+    site.start(0);
+    site.run_until(80_000);
+    assert_eq!(site.holders(), [1], "{:#?}", site.history);
+    assert!(!site.node(0).saved().configuration.has(&voter(0)));
+}
+
+#[test]
 fn h32_it_is_refused_where_it_is_not_needed_or_proves_nothing() {
     // A live holder, and a majority without the lost.
     let mut site = Site::new(3, 12, timing());

@@ -6,6 +6,7 @@
     reason = "a test; helpers are not recognised as such"
 )]
 
+mod dates;
 mod refusals;
 mod site;
 

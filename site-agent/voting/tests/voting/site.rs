@@ -13,7 +13,8 @@ use stead_schemas::lease::{
     DeclaredActive, LeasePart, LeaseReport, LeaseSpec, LeaseTiming, VoterSpec,
 };
 use stead_schemas::names::{Identity, IdentityKind};
-use stead_schemas::time::DurationMs;
+use stead_schemas::time::{DurationMs, WallMs};
+use stead_wire::doors::Doors;
 use stead_wire::material::Material;
 use stead_wire::pki::{self, Ca, Request};
 use stead_wire::serve::{Caller, Limits, serve};
@@ -29,7 +30,8 @@ type Post = Arc<Mutex<Option<Arc<Voting>>>>;
 
 struct Member {
     dir: tempfile::TempDir,
-    material: Material,
+    client: Arc<ClientTls>,
+    tls: Arc<ServerTls>,
     post: Post,
     snapshot: tokio::sync::watch::Receiver<Arc<Snapshot>>,
     tasks: Vec<JoinHandle<()>>,
@@ -64,7 +66,14 @@ fn timing() -> LeaseTiming {
 impl Site {
     /// p01-a and p01-b may hold, p01-w is a witness; all of them founders.
     pub(crate) async fn founded() -> Self {
-        let made = pki::create_ca(&"contoso".parse().unwrap(), wall_now()).unwrap();
+        Self::certified_at(|_| wall_now()).await
+    }
+
+    /// The same, each with a certificate for one day from then on, the CA as old as the oldest.
+    pub(crate) async fn certified_at(at: impl Fn(&str) -> WallMs) -> Self {
+        let names = ["p01-a", "p01-b", "p01-w"];
+        let oldest = names.map(&at).into_iter().min().unwrap();
+        let made = pki::create_ca(&"contoso".parse().unwrap(), oldest).unwrap();
         let ca = Ca::from_pem(&made.certificate_pem, &made.key_pem).unwrap();
         let spec = LeaseSpec {
             voters: BTreeMap::new(),
@@ -85,8 +94,8 @@ impl Site {
             spec,
             members: BTreeMap::new(),
         };
-        for (name, rank) in [("p01-a", Some(0)), ("p01-b", Some(1)), ("p01-w", None)] {
-            site.add(name, rank).await;
+        for (name, rank) in names.into_iter().zip([Some(0), Some(1), None]) {
+            site.add(name, rank, at(name)).await;
         }
         site.tell_all().await;
         let lives = site.members.iter().map(|(name, member)| {
@@ -99,29 +108,32 @@ impl Site {
         site
     }
 
-    async fn add(&mut self, name: &str, rank: Option<u32>) {
-        let issued = pki::issue(&self.ca, &request(name), wall_now()).unwrap();
+    async fn add(&mut self, name: &str, rank: Option<u32>, at: WallMs) {
+        let issued = pki::issue(&self.ca, &request(name), at).unwrap();
         let material =
             Material::from_pem(&self.ca_pem, &issued.certificate_pem, &issued.key_pem).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let post = Post::default();
-        let router = router(Arc::clone(&post));
+        let doors = Doors::new(Router::new(), router(Arc::clone(&post)));
         let tls = ServerTls::new(&material).unwrap();
+        let answers = Arc::clone(&tls);
         tokio::spawn(serve(
             listener,
-            tls,
-            router,
+            answers,
+            doors,
             Limits::default(),
             std::future::pending(),
         ));
         let dir = tempfile::tempdir().unwrap();
-        let (voting, tasks) = open(name, dir.path(), &material, rank.is_some());
+        let client = ClientTls::new(&material).unwrap();
+        let (voting, tasks) = open(name, dir.path(), &client, rank.is_some());
         let snapshot = voting.snapshot();
         *post.lock().await = Some(voting);
         let member = Member {
             dir,
-            material,
+            client,
+            tls,
             post,
             snapshot,
             tasks,
@@ -138,7 +150,7 @@ impl Site {
 
     /// A fourth voter, declared and let in.
     pub(crate) async fn add_witness(&mut self, name: &str) {
-        self.add(name, None).await;
+        self.add(name, None, wall_now()).await;
         self.admit_all();
         self.tell_all().await;
     }
@@ -183,7 +195,7 @@ impl Site {
     pub(crate) async fn start(&mut self, name: &str) {
         let rank = self.spec.voters[&name.parse().unwrap()].rank;
         let member = self.members.get_mut(name).unwrap();
-        let (voting, tasks) = open(name, member.dir.path(), &member.material, rank.is_some());
+        let (voting, tasks) = open(name, member.dir.path(), &member.client, rank.is_some());
         member.snapshot = voting.snapshot();
         member.tasks = tasks;
         voting.tell(Arc::new(self.spec.clone())).await;
@@ -212,6 +224,14 @@ impl Site {
 
     pub(crate) async fn input(&self, name: &str, input: Input<stead_schemas::names::ServerName>) {
         self.voting(name).input(input).await;
+    }
+
+    /// Whom this voter heard, or was answered by, with a certificate outside its dates.
+    pub(crate) fn outdated(&self, name: &str) -> Vec<String> {
+        let member = &self.members[name];
+        let mut complaints = member.tls.outdated().complaints();
+        complaints.extend(member.client.outdated().complaints());
+        complaints.into_keys().map(|who| who.name).collect()
     }
 
     pub(crate) fn voter(&self, name: &str) -> Voter {
@@ -260,10 +280,10 @@ fn request(name: &str) -> Request {
 fn open(
     name: &str,
     dir: &std::path::Path,
-    material: &Material,
+    tls: &Arc<ClientTls>,
     ready: bool,
 ) -> (Arc<Voting>, Vec<JoinHandle<()>>) {
-    let tls = ClientTls::new(material).unwrap();
+    let tls = Arc::clone(tls);
     let (voting, mut events) =
         Voting::start(dir.to_owned(), &owner(name), tls, None, None).unwrap();
     let voting = Arc::new(voting);
