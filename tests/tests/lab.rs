@@ -186,6 +186,21 @@ impl Lab {
     }
 }
 
+impl Drop for Lab {
+    /// A failed test leaves no lab, and no packets dropped.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+            signal(self.process.id(), Signal::INT);
+            let end = std::time::Instant::now() + Duration::from_secs(20);
+            while matches!(self.process.try_wait(), Ok(None)) && std::time::Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            kill_descendants();
+        }
+    }
+}
+
 /// The new user's story: whatever is done to the active, the passive goes on, no write is lost and none
 /// is stale; with the reconciler gone, too (I5, I6, H22).
 #[test]
