@@ -29,7 +29,7 @@ use crate::api::Api;
 use crate::board::Board;
 use crate::certificates::Certificates;
 use crate::layout::{Layout, SOCKET};
-use crate::ledger::{Ledger, Owner, machine_id};
+use crate::ledger::{Ledger, LedgerError, Owner, machine_id};
 use crate::processes::{self, cgroup};
 use crate::seat::{Seat, Surroundings};
 use crate::supervisor::{Context, Supervisor};
@@ -62,12 +62,7 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     let material = Material::load(&config.spec.tls)?;
     check_identity(&config, &material)?;
     let (server_tls, client_tls) = (ServerTls::new(&material)?, ClientTls::new(&material)?);
-    let owner = Owner {
-        hierarchy: config.spec.hierarchy.clone(),
-        server: config.server.clone(),
-        machine: machine_id(),
-    };
-    let ledger = Ledger::load(layout.root(), &owner)?.unwrap_or_else(|| Ledger::new(owner));
+    let ledger = open_ledger(&config, &layout)?;
     let board = Board::new(first_report(config.server.clone(), &ledger));
     let own = crate::net::own_loopback(config.spec.listen);
     let context = Arc::new(Context {
@@ -134,6 +129,17 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     drop((remote.await, local.await));
     tracing::info!("agent ends");
     Ok(())
+}
+
+/// What this agent remembers; nothing, at its first start.
+fn open_ledger(config: &AgentConfig, layout: &Layout) -> Result<Ledger, LedgerError> {
+    let owner = Owner {
+        hierarchy: config.spec.hierarchy.clone(),
+        server: config.server.clone(),
+        machine: machine_id(),
+    };
+    let kept = Ledger::load(layout.root(), &owner)?;
+    Ok(kept.unwrap_or_else(|| Ledger::new(owner)))
 }
 
 /// The server's seat in its site's lease, taken where the assignment in force has one.
