@@ -6,7 +6,7 @@
 //! is out of reach; what lies beyond these bounds is left to the random histories in `site-lease`.
 //!
 //! - A tick is 1,000 ms; a lease lasts two. Times are kept relative to now and what has run out is
-//!   left out ([`site_lease::Node::outlook`]), so there is no last tick: any number of renewals.
+//!   left out ([`site_lease::Node::fold`]), so there is no last tick: any number of renewals.
 //! - What was sent stays on its way and may come at any time, or never, or, if a question, again: loss, delay,
 //!   disorder and repeats. Of one kind a channel holds the newest and at most one stale copy.
 //! - A host's own vote is a call; so are sounding, which always finds a quorum, and refusals.
