@@ -3,7 +3,7 @@
 //!
 //! Who calls is known from the certificate. Reading is for reconcilers and operators, commanding for
 //! reconcilers, what is done by hand for both, being reached for every certificate of the hierarchy.
-//! Only [`Api::tolerant`] goes on for a certificate outside its dates (H20); what is added elsewhere needs
+//! Only `Api::tolerant` goes on for a certificate outside its dates (H20); what is added elsewhere needs
 //! a valid one.
 
 mod lease;

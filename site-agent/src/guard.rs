@@ -6,8 +6,8 @@
 //! left with it (R12, H10). It decides nothing: terms, deadlines and the words of a release are the
 //! agent's. A guard that starts kills first and knows no term (R13).
 //!
-//! One thread polls, kills, and touches neither disk nor network; [`courier`] holds connections
-//! open and sends releases; [`journal`] writes what is logged.
+//! One thread polls, kills, and touches neither disk nor network; `courier` holds connections
+//! open and sends releases; `journal` writes what is logged.
 
 mod attend;
 mod charge;
