@@ -126,6 +126,30 @@ impl Client {
         }
     }
 
+    /// Waits for a write that this server accepted, sent after this moment.
+    ///
+    /// # Panics
+    /// When there is none in time.
+    #[must_use]
+    pub fn next_by(&self, server: &str, moment: u64, within: Duration) -> Write {
+        let end = std::time::Instant::now() + within;
+        loop {
+            let found = self
+                .lock()
+                .iter()
+                .find(|w| w.by == server && w.sent >= moment)
+                .cloned();
+            if let Some(write) = found {
+                return write;
+            }
+            assert!(
+                std::time::Instant::now() < end,
+                "{server} accepted no write"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Write>> {
         self.writes.lock().unwrap_or_else(PoisonError::into_inner)
     }
