@@ -44,6 +44,13 @@ pub struct LeaseSpec {
 }
 
 impl LeaseSpec {
+    /// Whether this voter may hold; a witness never does.
+    #[must_use]
+    pub fn is_candidate(&self, voter: &ServerName) -> bool {
+        let voter = self.voters.get(voter);
+        voter.is_some_and(|voter| voter.rank.is_some())
+    }
+
     /// The secrets it names (H30).
     pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
         self.alias.iter().flat_map(|job| job.secrets())
@@ -135,6 +142,27 @@ pub struct LeaseReport {
     /// Why it does not vote, in words, with what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+impl LeaseReport {
+    /// The report of a voter that has never voted: its ledger is of this life, or there is none (0).
+    #[must_use]
+    pub fn new(incarnation: u64) -> Self {
+        Self {
+            incarnation,
+            voters: None,
+            part: LeasePart::Out,
+            term: 0,
+            holder: None,
+            ready: false,
+            not_ready: None,
+            memory: MemoryReport::default(),
+            takeover: None,
+            ready_voters: Vec::new(),
+            silent_voters: Vec::new(),
+            problem: None,
+        }
+    }
 }
 
 /// Voters as stored.

@@ -307,6 +307,29 @@ pub struct AgentReport {
     pub problems: Vec<String>,
 }
 
+impl AgentReport {
+    /// The report of an agent that was never assigned anything: nothing runs, nothing is known.
+    #[must_use]
+    pub fn new(server: ServerName, at: WallMs) -> Self {
+        Self {
+            server,
+            version: String::new(),
+            boot_id: String::new(),
+            started_at: at,
+            wall: at,
+            sequence: 0,
+            highest_epoch: None,
+            generation: None,
+            assigned: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            assigned_lease: None,
+            lease: None,
+            problems: Vec::new(),
+        }
+    }
+}
+
 /// One instance as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

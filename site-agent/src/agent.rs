@@ -12,6 +12,7 @@ use stead_schemas::generation::Epoch;
 use stead_schemas::names::{Identity, IdentityKind, ObjectName, ServerName, SiteCode};
 use stead_schemas::time::WallMs;
 use stead_schemas::wire::{AgentReport, AssignRequest, ReachAnswer, ReachRequest, Refusal};
+use stead_wire::clock::wall_now;
 use stead_wire::peer::Peer;
 use stead_wire::tls::ClientTls;
 use tokio::sync::Mutex;
@@ -19,7 +20,6 @@ use tokio::sync::Mutex;
 use crate::accept::{self, Decision, Me};
 use crate::board::Board;
 use crate::chain;
-use crate::clock::wall_now;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
 use crate::seat::Seat;
@@ -239,20 +239,9 @@ pub fn status_of(ledger: &Ledger, report: AgentReport, agent: Option<u32>) -> Lo
 #[must_use]
 pub fn first_report(server: ServerName, ledger: &Ledger) -> AgentReport {
     let mut report = AgentReport {
-        server,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         boot_id: crate::processes::procfs::boot_id(),
-        started_at: wall_now(),
-        wall: wall_now(),
-        sequence: 0,
-        highest_epoch: None,
-        generation: None,
-        assigned: std::collections::BTreeMap::new(),
-        instances: std::collections::BTreeMap::new(),
-        secrets: std::collections::BTreeMap::new(),
-        assigned_lease: None,
-        lease: None,
-        problems: Vec::new(),
+        ..AgentReport::new(server, wall_now())
     };
     show(&mut report, ledger);
     report

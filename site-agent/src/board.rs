@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use stead_schemas::names::GroupName;
 use stead_schemas::wire::{AgentReport, InstanceReport};
+use stead_wire::clock::wall_now;
 use tokio::sync::watch;
-
-use crate::clock::wall_now;
 
 /// The report, shared.
 #[derive(Debug, Clone)]
@@ -95,20 +94,9 @@ mod tests {
 
     fn report() -> AgentReport {
         AgentReport {
-            server: ServerName::new("p01-a").unwrap(),
             version: "0".to_owned(),
             boot_id: "b".to_owned(),
-            started_at: WallMs(1),
-            wall: WallMs(1),
-            sequence: 0,
-            highest_epoch: None,
-            generation: None,
-            assigned: std::collections::BTreeMap::new(),
-            instances: std::collections::BTreeMap::new(),
-            secrets: std::collections::BTreeMap::new(),
-            assigned_lease: None,
-            lease: None,
-            problems: Vec::new(),
+            ..AgentReport::new(ServerName::new("p01-a").unwrap(), WallMs(1))
         }
     }
 

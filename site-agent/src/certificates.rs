@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use stead_schemas::declared::settings::TlsFiles;
 use stead_schemas::names::Identity;
 use stead_schemas::time::WallMs;
+use stead_wire::clock::wall_now;
 use stead_wire::dates::{Dates, Day, Validity};
 use stead_wire::material::Material;
 use stead_wire::tls::{ClientTls, ServerTls};
@@ -17,7 +18,6 @@ use tokio::time::sleep;
 
 use crate::board::Board;
 use crate::chain;
-use crate::clock::wall_now;
 
 /// How often files and dates are looked at.
 const EVERY: Duration = Duration::from_secs(5);

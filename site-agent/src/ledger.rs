@@ -1,15 +1,13 @@
 //! The ledger: what must survive a crash. Assignment, highest epoch, whose ledger it is.
 //!
-//! `ledger.json` is one header line with the format and the SHA-256 of the rest, then JSON. It is
-//! durable before anybody is answered (I4). A damaged or foreign ledger is refused, never guessed
-//! at: instances go on under their keepers meanwhile. Secrets are not in it (H30).
+//! `ledger.json` is a sealed file (`site_voting::sealed`). It is durable before anybody is answered (I4).
+//! A damaged or foreign ledger is refused, never guessed at: instances go on under their keepers meanwhile. Secrets are not in it (H30).
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use stead_schemas::generation::{Epoch, Generation};
 use stead_schemas::names::{ObjectName, ServerName};
 use stead_schemas::time::WallMs;
@@ -17,12 +15,16 @@ use stead_schemas::wire::Assignment;
 use thiserror::Error;
 
 use crate::secrets::Versions;
-use site_voting::durable;
+use site_voting::sealed::Sealed;
 
 /// The file's name in the state folder.
 pub const FILE: &str = "ledger.json";
-const HEADER: &str = "stead-ledger 1 ";
-const SIZE_MAX: u64 = 16 * 1024 * 1024;
+const FORM: Sealed = Sealed {
+    file: FILE,
+    header: "stead-ledger 1 ",
+    kind: "a ledger of version 1",
+    size_max: 16 * 1024 * 1024,
+};
 
 /// Whose ledger it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,11 +128,11 @@ impl Ledger {
     /// [`LedgerError`] when it is damaged.
     pub fn read(folder: &Path) -> Result<Option<Self>, LedgerError> {
         let path = folder.join(FILE);
-        match read_capped(&path) {
-            Ok(bytes) => parse(&bytes)
+        match FORM.read(folder) {
+            Ok(Some(found)) => found
                 .map(Some)
                 .map_err(|what| LedgerError::Damaged { path, what }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok(None) => Ok(None),
             Err(source) => Err(LedgerError::Read { path, source }),
         }
     }
@@ -140,11 +142,8 @@ impl Ledger {
     /// # Errors
     /// What the disk says.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
-        let mut body = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
-        body.push(b'\n');
-        let mut bytes = format!("{HEADER}{}\n", digest(&body)).into_bytes();
-        bytes.extend_from_slice(&body);
-        durable::write(folder, FILE, &bytes, 0o600)
+        let body = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
+        FORM.write(folder, body)
     }
 
     /// The generation in force.
@@ -170,36 +169,6 @@ pub fn machine_id() -> String {
     fs::read_to_string("/etc/machine-id")
         .map(|text| text.trim().to_owned())
         .unwrap_or_default()
-}
-
-fn parse(bytes: &[u8]) -> Result<Ledger, String> {
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .ok_or("it has no header line")?;
-    let (header, body) = bytes.split_at(end);
-    let body = body.get(1..).unwrap_or_default();
-    let stated = std::str::from_utf8(header)
-        .ok()
-        .and_then(|header| header.strip_prefix(HEADER))
-        .ok_or("its header is not that of a ledger of version 1")?;
-    if stated != digest(body) {
-        return Err("its content is not what was written".to_owned());
-    }
-    serde_json::from_slice(body).map_err(|error| error.to_string())
-}
-
-fn digest(body: &[u8]) -> String {
-    Sha256::digest(body)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(SIZE_MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

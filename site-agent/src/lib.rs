@@ -12,7 +12,6 @@ pub mod agent;
 pub mod api;
 pub mod board;
 pub mod certificates;
-pub mod clock;
 pub mod commanded;
 pub mod commands;
 pub mod config;

@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use stead_schemas::names::{GroupName, ServerName};
 use stead_schemas::wire::{Assignment, Health, InstanceReport, InstanceSpec, Phase, Program};
+use stead_wire::clock::wall_now;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::board::Board;
-use crate::clock::wall_now;
 use crate::keeper;
 use crate::keeper::link::KeeperLink;
 use crate::keeper::spec::{KeeperSpec, RunKey};

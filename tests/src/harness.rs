@@ -324,13 +324,6 @@ spec:
         self.reconciler.as_ref().map(Child::id)
     }
 
-    /// Whether the reconciler's process is there.
-    pub fn reconciler_runs(&mut self) -> bool {
-        self.reconciler
-            .as_mut()
-            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
-    }
-
     /// Runs a `stead` command against this hierarchy's reconciler: exit code, stdout, stderr.
     ///
     /// # Panics

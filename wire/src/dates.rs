@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
@@ -18,6 +18,8 @@ use stead_schemas::names::{Identity, IdentityKind};
 use stead_schemas::time::WallMs;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::clock::wall_now;
 
 /// Names remembered; somebody who makes up more needs our CA's key for it.
 const NAMES_MAX: usize = 32;
@@ -140,13 +142,6 @@ impl fmt::Display for Day {
             Err(_) => f.write_str("a day beyond all calendars"),
         }
     }
-}
-
-pub(crate) fn wall_now() -> WallMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    WallMs(since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }))
 }
 
 /// Who was last seen with a certificate outside its dates, counted, and told to the log now and then.

@@ -8,6 +8,7 @@
 //! protocol and decides nothing about who may do what: handlers do, from [`serve::Caller`]. Only of
 //! dates it knows that commands need good ones ([`dates`], [`doors`]).
 
+pub mod clock;
 pub mod dates;
 pub mod doors;
 pub mod identity;

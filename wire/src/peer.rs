@@ -27,7 +27,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::dates::{Dates, Validity, wall_now};
+use crate::clock::wall_now;
+use crate::dates::{Dates, Validity};
 use crate::lines::Lines;
 use crate::local;
 use crate::tls::{ClientParts, ClientTls};

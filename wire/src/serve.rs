@@ -27,7 +27,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::dates::{Dates, Validity, wall_now};
+use crate::clock::wall_now;
+use crate::dates::{Dates, Validity};
 use crate::doors::Doors;
 use crate::identity::identity_of;
 use crate::peer::set_socket;

@@ -156,22 +156,7 @@ fn mk_context(
 }
 
 fn joined(name: &ServerName, server: &ServerDesired) -> ServerObserved {
-    let report = AgentReport {
-        server: name.clone(),
-        version: String::new(),
-        boot_id: String::new(),
-        started_at: AT,
-        wall: AT,
-        sequence: 0,
-        highest_epoch: None,
-        generation: None,
-        assigned: BTreeMap::new(),
-        instances: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        assigned_lease: None,
-        lease: None,
-        problems: Vec::new(),
-    };
+    let report = AgentReport::new(name.clone(), AT);
     ServerObserved {
         contact: Contact::Heard,
         report: Some(Box::new(report)),
@@ -289,7 +274,6 @@ fn found(base: &SiteDesired, observed: &mut SiteObserved, context: &Context) {
 
 fn founded(all: &BTreeMap<ServerName, u64>, active: &ServerName, holds: bool) -> LeaseReport {
     LeaseReport {
-        incarnation: FIRST_LEDGER,
         voters: Some(VotersReport {
             number: 1,
             term: 0,
@@ -304,16 +288,12 @@ fn founded(all: &BTreeMap<ServerName, u64>, active: &ServerName, holds: bool) ->
         term: 1,
         holder: Some(active.clone()),
         ready: true,
-        not_ready: None,
         memory: MemoryReport {
             number: 1,
             declared: Some(active.clone()),
             ..MemoryReport::default()
         },
-        takeover: None,
-        ready_voters: Vec::new(),
-        silent_voters: Vec::new(),
-        problem: None,
+        ..LeaseReport::new(FIRST_LEDGER)
     }
 }
 

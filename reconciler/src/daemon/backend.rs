@@ -17,10 +17,10 @@ use stead_schemas::names::{SecretName, ServerName, SiteCode, Thing};
 use stead_schemas::observed::Contact;
 use stead_schemas::plan::HoldReason;
 use stead_schemas::record::RecordKey;
+use stead_wire::clock::wall_now;
 use stead_wire::lines::Lines;
 use tokio::sync::Semaphore;
 
-use super::clock::wall_now;
 use super::core::{Core, InForce};
 use super::replace::replace;
 use super::switchover::{Kind, switch_over};

@@ -1,11 +1,11 @@
 //! The two clocks of the daemon.
 //!
 //! Planning and silences use a steady clock, anchored to wall time once: a jump of the wall clock
-//! makes nobody silent and ends no drain. The journal and what people set an end to use wall time.
-
-use std::time::SystemTime;
+//! makes nobody silent and ends no drain. The journal and what people set an end to use wall time
+//! (`stead_wire::clock`).
 
 use stead_schemas::time::WallMs;
+use stead_wire::clock::wall_now;
 use tokio::time::Instant;
 
 /// Steady time, written as wall time of the moment the daemon started plus what passed since.
@@ -21,7 +21,7 @@ impl Clock {
     pub fn start() -> Self {
         Self {
             anchor: Instant::now(),
-            wall: wall(SystemTime::now()),
+            wall: wall_now(),
         }
     }
 
@@ -47,19 +47,4 @@ impl Clock {
     pub fn instant(&self, at: WallMs) -> Instant {
         Instant::now() + at.since(self.now()).std()
     }
-}
-
-/// Wall time, as the journal shows it.
-#[must_use]
-pub fn wall(now: SystemTime) -> WallMs {
-    let since = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    WallMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Wall time now.
-#[must_use]
-pub fn wall_now() -> WallMs {
-    wall(SystemTime::now())
 }

@@ -13,10 +13,11 @@ use stead_schemas::desired::HierarchyDesired;
 use stead_schemas::generation::Epoch;
 use stead_schemas::names::{Identity, IdentityKind, ServerName, SiteCode};
 use stead_schemas::time::{DurationMs, WallMs};
+use stead_wire::clock::wall_now;
 use stead_wire::tls::ClientTls;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::clock::{Clock, wall_now};
+use super::clock::Clock;
 use crate::admission::Admissions;
 use crate::api::{is_manual, suspensions_of};
 use crate::epoch::Authority;

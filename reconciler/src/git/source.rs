@@ -6,11 +6,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use stead_schemas::declared::settings::GitSettings;
-use stead_schemas::time::WallMs;
+use stead_wire::clock::wall_now;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -255,12 +255,6 @@ fn take_in(mirror: &Mirror, fetched: git2::Oid) -> Result<Brought, MirrorError> 
         }
     }
     Ok(brought)
-}
-
-fn wall_now() -> WallMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let ms = since.map_or(0, |since| since.as_millis());
-    WallMs(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
 /// For jitter only; where the system has no randomness, none is used.

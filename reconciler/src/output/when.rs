@@ -2,20 +2,10 @@
 //!
 //! `now` is an argument, as everywhere; [`now`] is the one place where commands ask the clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use stead_schemas::time::{DurationMs, WallMs};
-
-/// The clock.
-#[must_use]
-pub fn now() -> WallMs {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    WallMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
+pub use stead_wire::clock::wall_now as now;
 
 /// A length of time in its two largest units: `12s`, `4m10s`, `3h5m`, `8d2h`.
 #[must_use]

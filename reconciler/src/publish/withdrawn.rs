@@ -85,23 +85,12 @@ mod tests {
             message: None,
         };
         let report = AgentReport {
-            server: "p01-a".parse().unwrap(),
-            version: String::new(),
-            boot_id: String::new(),
-            started_at: WallMs(1),
-            wall: WallMs(1),
             sequence: 1,
-            highest_epoch: None,
-            generation: None,
-            assigned: BTreeMap::new(),
             instances: groups
                 .iter()
                 .map(|group| (group.parse().unwrap(), Box::new(instance.clone())))
                 .collect(),
-            secrets: BTreeMap::new(),
-            assigned_lease: None,
-            lease: None,
-            problems: Vec::new(),
+            ..AgentReport::new("p01-a".parse().unwrap(), WallMs(1))
         };
         let server = ServerObserved {
             contact: Contact::Heard,

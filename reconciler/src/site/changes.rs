@@ -249,23 +249,13 @@ mod tests {
 
     fn report(instances: &[(&str, InstanceReport)]) -> AgentReport {
         AgentReport {
-            server: "p01-a".parse().unwrap(),
             version: "0.1.0".into(),
-            boot_id: String::new(),
-            started_at: WallMs(1),
-            wall: WallMs(1),
             sequence: 1,
-            highest_epoch: None,
-            generation: None,
-            assigned: BTreeMap::new(),
             instances: instances
                 .iter()
                 .map(|(name, instance)| (name.parse().unwrap(), Box::new(instance.clone())))
                 .collect(),
-            secrets: BTreeMap::new(),
-            assigned_lease: None,
-            lease: None,
-            problems: Vec::new(),
+            ..AgentReport::new("p01-a".parse().unwrap(), WallMs(1))
         }
     }
 

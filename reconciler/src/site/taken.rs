@@ -195,23 +195,11 @@ mod tests {
             })
             .map(|instance| ("dp".parse().unwrap(), instance));
         let report = AgentReport {
-            server: "p01-a".parse().unwrap(),
-            version: String::new(),
-            boot_id: String::new(),
-            started_at: WallMs(0),
-            wall: WallMs(0),
-            sequence: 0,
-            highest_epoch: None,
-            generation: None,
-            assigned: BTreeMap::new(),
             instances: instances
                 .into_iter()
                 .map(|(name, instance)| (name, Box::new(instance)))
                 .collect(),
-            secrets: BTreeMap::new(),
-            assigned_lease: None,
-            lease: None,
-            problems: Vec::new(),
+            ..AgentReport::new("p01-a".parse().unwrap(), WallMs(0))
         };
         let server = ServerObserved {
             contact: Contact::Heard,

@@ -149,7 +149,7 @@ fn words(view: &TakeoverView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use stead_schemas::lease::{LeasePart, LeaseReport, MemoryReport};
+    use stead_schemas::lease::{LeasePart, LeaseReport};
 
     use super::*;
 
@@ -165,34 +165,17 @@ mod tests {
             published_at: None,
         };
         let lease = LeaseReport {
-            incarnation: 2,
-            voters: None,
             part: LeasePart::Holding,
             term,
             holder: Some("p01-b".parse().unwrap()),
             ready: true,
-            not_ready: None,
-            memory: MemoryReport::default(),
             takeover: Some(takeover),
-            ready_voters: Vec::new(),
-            silent_voters: Vec::new(),
-            problem: None,
+            ..LeaseReport::new(2)
         };
         AgentReport {
-            server: "p01-b".parse().unwrap(),
-            version: String::new(),
-            boot_id: String::new(),
-            started_at: WallMs(1),
-            wall: WallMs(1),
             sequence: 1,
-            highest_epoch: None,
-            generation: None,
-            assigned: BTreeMap::new(),
-            instances: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            assigned_lease: None,
             lease: Some(Box::new(lease)),
-            problems: Vec::new(),
+            ..AgentReport::new("p01-b".parse().unwrap(), WallMs(1))
         }
     }
 

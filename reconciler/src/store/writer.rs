@@ -6,11 +6,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use stead_schemas::api::{JournalEntry, JournalKind, RevisionView};
 use stead_schemas::time::{DurationMs, WallMs};
+use stead_wire::clock::wall_now;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::rows::{self, HistoryQuery, NewEntry, Write};
@@ -183,7 +184,7 @@ impl Writer {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             self.backlog.push_back(Write::Journal(vec![NewEntry {
-                at: now(),
+                at: wall_now(),
                 site: None,
                 revision: None,
                 kind: JournalKind::Reconciler,
@@ -213,13 +214,9 @@ impl Writer {
             return;
         }
         self.retained_at = Some(Instant::now());
-        let cutoff = WallMs(now().0.saturating_sub(self.keep.0));
+        let cutoff = WallMs(wall_now().0.saturating_sub(self.keep.0));
         if let Err(error) = rows::retain(&self.connection, cutoff) {
             tracing::warn!(%error, "old journal entries could not be removed");
         }
     }
-}
-
-fn now() -> WallMs {
-    crate::daemon::clock::wall(SystemTime::now())
 }

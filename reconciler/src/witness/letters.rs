@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use site_voting::{Letter, LetterRefusal, PATH};
+use site_voting::{LETTER_BYTES_MAX, Letter, LetterRefusal, PATH, no_writer};
 use stead_schemas::names::IdentityKind;
 use stead_wire::serve::Caller;
 
@@ -18,8 +18,6 @@ use super::Witness;
 
 /// Where a witness says what it knows.
 pub(super) const REPORTS: &str = "/v1/witness";
-/// Longest letter: many times what one with eight voters takes.
-const LETTER_MAX: usize = 64 * 1024;
 
 /// What the voters here know.
 pub fn reports_router(witness: Arc<Witness>) -> Router {
@@ -32,7 +30,7 @@ pub fn reports_router(witness: Arc<Witness>) -> Router {
 pub fn letters_router(witness: Arc<Witness>) -> Router {
     Router::new()
         .route(PATH, post(letter))
-        .layer(DefaultBodyLimit::max(LETTER_MAX))
+        .layer(DefaultBodyLimit::max(LETTER_BYTES_MAX))
         .with_state(witness)
 }
 
@@ -41,13 +39,12 @@ async fn letter(
     Caller(caller): Caller,
     Json(letter): Json<Letter>,
 ) -> Response {
-    if caller.kind == IdentityKind::Operator {
-        let why = "an operator's certificate has no vote";
+    if let Some(why) = no_writer(caller.kind) {
         return (StatusCode::FORBIDDEN, why).into_response();
     }
     match witness.receive(&caller.name, letter).await {
         Ok(reply) => Json(reply).into_response(),
-        Err(refusal) => (status_of(&refusal), refusal.to_string()).into_response(),
+        Err(refusal) => refused(&refusal),
     }
 }
 
@@ -63,11 +60,8 @@ async fn reports(State(witness): State<Arc<Witness>>, Caller(caller): Caller) ->
     }
 }
 
-const fn status_of(refusal: &LetterRefusal) -> StatusCode {
-    match refusal {
-        LetterRefusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
-        LetterRefusal::Forged { .. } => StatusCode::FORBIDDEN,
-        LetterRefusal::NotForMe { .. } => StatusCode::MISDIRECTED_REQUEST,
-        LetterRefusal::Out(_) => StatusCode::CONFLICT,
-    }
+fn refused(refusal: &LetterRefusal) -> Response {
+    let status = StatusCode::from_u16(refusal.status());
+    let status = status.unwrap_or(StatusCode::CONFLICT);
+    (status, refusal.to_string()).into_response()
 }

@@ -138,20 +138,10 @@ pub(crate) fn reached(reached: bool) -> Json<ReachAnswer> {
 /// The report of an agent that runs nothing.
 pub(crate) fn blank(server: &str) -> AgentReport {
     AgentReport {
-        server: server.parse().unwrap(),
         version: "0.0.0".into(),
         boot_id: "test".into(),
-        started_at: WallMs(1),
-        wall: WallMs(1),
         sequence: 1,
-        highest_epoch: None,
-        generation: None,
-        assigned: Default::default(),
-        instances: Default::default(),
-        secrets: Default::default(),
-        assigned_lease: None,
-        lease: None,
-        problems: Vec::new(),
+        ..AgentReport::new(server.parse().unwrap(), WallMs(1))
     }
 }
 

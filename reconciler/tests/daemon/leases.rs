@@ -32,8 +32,8 @@ fn says(server: &str) -> LeaseReport {
     let lives = NAMES.into_iter().zip(1..);
     let lives: BTreeMap<ServerName, u64> = lives.map(|(n, life)| (name(n), life)).collect();
     let holds = server == "p01-a";
+    let life = lives[&name(server)];
     LeaseReport {
-        incarnation: lives[&name(server)],
         voters: Some(VotersReport {
             number: 1,
             term: 0,
@@ -48,7 +48,6 @@ fn says(server: &str) -> LeaseReport {
         term: 7,
         holder: Some(name("p01-a")),
         ready: server == "p01-b",
-        not_ready: None,
         memory: MemoryReport {
             lost: Default::default(),
             number: 1,
@@ -62,8 +61,7 @@ fn says(server: &str) -> LeaseReport {
         } else {
             Vec::new()
         },
-        silent_voters: Vec::new(),
-        problem: None,
+        ..LeaseReport::new(life)
     }
 }
 

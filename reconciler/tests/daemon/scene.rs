@@ -1,15 +1,15 @@
 //! A hierarchy for one test: a CA, a repository, and daemons over it.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use stead::api::{Backend, Snapshot};
 use stead::daemon::Daemon;
 use stead::daemon::backend::Desk;
-use stead::daemon::clock::wall;
 use stead_schemas::declared::settings::{ReconcilerConfig, ReconcilerSettings};
 use stead_schemas::names::{Identity, IdentityKind, ServerName};
 use stead_schemas::observed::Contact;
+use stead_wire::clock::wall_now;
 use stead_wire::material::Material;
 use stead_wire::pki::{self, Ca};
 use tempfile::TempDir;
@@ -25,7 +25,7 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new() -> Self {
-        let now = wall(SystemTime::now());
+        let now = wall_now();
         let made = pki::create_ca(&"lab".parse().unwrap(), now).unwrap();
         let ca = Ca::from_pem(&made.certificate_pem, &made.key_pem).unwrap();
         let scene = Self {
@@ -58,7 +58,7 @@ impl Scene {
             dns_names: Vec::new(),
             days: 10,
         };
-        let issued = pki::issue(&self.ca, &request, wall(SystemTime::now())).unwrap();
+        let issued = pki::issue(&self.ca, &request, wall_now()).unwrap();
         let ca = self.ca.certificate_pem().to_owned();
         (ca, issued.certificate_pem, issued.key_pem)
     }

@@ -5,15 +5,12 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use site_voting::{Letter, LetterRefusal};
+use site_voting::{LETTER_BYTES_MAX, Letter, LetterRefusal, no_writer};
 use stead_schemas::lease::{HandoverRequest, PromoteRequest};
-use stead_schemas::names::{IdentityKind, ServerName};
+use stead_schemas::names::ServerName;
 use stead_wire::serve::Caller;
 
 use super::{Api, Refused, forbidden, read};
-
-/// Longest letter: many times what one with eight voters takes.
-const LETTER_MAX: usize = 64 * 1024;
 
 /// `POST /v1/lease`: only voters write; which ones is the voter's own to know.
 pub(super) async fn letter(
@@ -21,16 +18,16 @@ pub(super) async fn letter(
     Caller(caller): Caller,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    if caller.kind == IdentityKind::Operator {
-        return Ok(forbidden("an operator's certificate has no vote"));
+    if let Some(why) = no_writer(caller.kind) {
+        return Ok(forbidden(why));
     }
-    if body.len() > LETTER_MAX {
+    if body.len() > LETTER_BYTES_MAX {
         return Ok((StatusCode::PAYLOAD_TOO_LARGE, "no letter is so long").into_response());
     }
     let letter: Letter = read(&body)?;
     Ok(match api.agent.seat.receive(&caller.name, letter).await {
         Ok(reply) => Json(reply).into_response(),
-        Err(refusal) => (status_of(&refusal), refusal.to_string()).into_response(),
+        Err(refusal) => refused(&refusal),
     })
 }
 
@@ -82,11 +79,8 @@ pub(super) async fn promote(
     })
 }
 
-const fn status_of(refusal: &LetterRefusal) -> StatusCode {
-    match refusal {
-        LetterRefusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
-        LetterRefusal::Forged { .. } => StatusCode::FORBIDDEN,
-        LetterRefusal::NotForMe { .. } => StatusCode::MISDIRECTED_REQUEST,
-        LetterRefusal::Out(_) => StatusCode::CONFLICT,
-    }
+fn refused(refusal: &LetterRefusal) -> Response {
+    let status = StatusCode::from_u16(refusal.status());
+    let status = status.unwrap_or(StatusCode::CONFLICT);
+    (status, refusal.to_string()).into_response()
 }

@@ -12,11 +12,11 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use stead_schemas::wire::{AgentReport, HEARTBEAT, WatchEvent};
+use stead_wire::clock::wall_now;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Api, busy};
-use crate::clock::wall_now;
 
 pub(super) async fn watch(State(api): State<Api>) -> Response {
     let Ok(slot) = Arc::clone(&api.streams).try_acquire_owned() else {

@@ -4,9 +4,9 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use clap::Args;
-use site_voting::clock::wall_now;
 use stead_schemas::time::WallMs;
 use stead_schemas::wire::{InstanceReport, Phase};
+use stead_wire::clock::wall_now;
 
 use super::local::{Local, LocalError};
 use super::{Format, Place};

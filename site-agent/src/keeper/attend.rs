@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use stead_schemas::wire::StopSignal;
+use stead_wire::clock::wall_now;
 
 use super::output::{Output, Stream};
 use super::state::{Exit, KeeperCommand, KeeperPhase, KeeperState};
 use super::{EXIT, SOCKET};
-use crate::clock::wall_now;
 use crate::processes::cgroup::Cgroup;
 use crate::processes::procfs;
 use site_voting::durable;

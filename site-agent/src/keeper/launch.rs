@@ -23,9 +23,9 @@ use super::output::Output;
 use super::spec::{EnvSource, KeeperSpec};
 use super::state::{KeeperPhase, KeeperState};
 use super::{EXIT, LOCK, SOCKET, SPEC};
-use crate::clock::wall_now;
 use crate::processes::cgroup::{self, Cgroup};
 use crate::processes::procfs;
+use stead_wire::clock::wall_now;
 
 /// Largest secret handed over in a variable.
 const VALUE_MAX: u64 = 64 * 1024;

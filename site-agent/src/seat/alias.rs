@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use site_lease::Term;
-use site_voting::clock::wall_now;
 use stead_dns::alias::{AliasError, AliasLimits, AliasTerm, alias_keys, publish_alias};
 use stead_schemas::alias::AliasJob;
 use stead_schemas::names::SecretName;
 use stead_schemas::time::WallMs;
+use stead_wire::clock::wall_now;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use site_lease::{Input, Mono, Ms, Term};
 use site_roles::control::{Order, Stop, Work};
-use site_voting::clock::{boot_now, sleep_until, wall_now};
+use site_voting::clock::{boot_now, sleep_until};
 use site_voting::{Event, Owner, Snapshot, Voting, report};
-use stead_schemas::alias::AliasJob;
-use stead_schemas::lease::{LeasePart, LeaseReport, LeaseSpec, MemoryReport};
+use stead_schemas::lease::{LeaseReport, LeaseSpec};
 use stead_schemas::names::ServerName;
 use stead_schemas::time::WallMs;
+use stead_wire::clock::wall_now;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -24,6 +24,7 @@ use super::sickness::{Seen, Signs};
 use super::workload::Workload;
 use super::{Question, Resume, Surroundings, problem_of};
 use crate::guard::link::GuardLink;
+use crate::supervisor::Context;
 
 /// Before a seat that could not be taken is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -70,6 +71,12 @@ impl Held {
     fn rests_on(&mut self, lease: Mono, spec: &LeaseSpec) {
         self.lease = lease;
         self.kill_at = lease.minus(Ms(spec.timing.stop_before.0 * 7 / 10));
+    }
+
+    /// Publishes the alias as it is declared now; what was under way for another is dropped.
+    fn publish(&mut self, context: &Arc<Context>, spec: &LeaseSpec) {
+        let job = spec.alias.as_deref().cloned();
+        self.alias = job.map(|job| Alias::publish(Arc::clone(context), job, self.term));
     }
 }
 
@@ -142,15 +149,11 @@ impl Attendance {
         let context = Arc::clone(&around.context);
         let probe = Probe::start(context.layout.root().to_owned());
         let probe = probe.map_err(|error| format!("no thread for the disk's proofs: {error}"))?;
-        let is_candidate = spec
-            .voters
-            .get(&owner.name)
-            .is_some_and(|v| v.rank.is_some());
         let workload = Workload::new(Arc::clone(&context));
         let mut guard = None;
         let note = Resume::take(&context.layout);
         let mut resume = None;
-        if is_candidate {
+        if spec.is_candidate(&owner.name) {
             let mut link = GuardLink::ensure(&context.exe, &around.config, &context.layout)
                 .await
                 .map_err(|error| problem_of(&error))?;
@@ -210,8 +213,10 @@ impl Attendance {
                         return "it was given up".to_owned();
                     }
                     let before = std::mem::replace(&mut self.spec, Arc::clone(&specs.borrow_and_update()));
-                    if before.alias != self.spec.alias {
-                        self.publish_anew();
+                    if let Some(held) = &mut self.held
+                        && before.alias != self.spec.alias
+                    {
+                        held.publish(&self.around.context, &self.spec);
                     }
                     self.voting.tell(Arc::clone(&self.spec)).await;
                 }
@@ -269,11 +274,11 @@ impl Attendance {
             self.held = Some(Held::new(term, lease, &self.spec, sequence));
             self.progress_at = boot_now();
         }
-        let alias = self.held.as_ref().is_some_and(|held| held.alias.is_some());
-        let alias = if alias { None } else { self.publish(term) };
         if let Some(held) = &mut self.held {
             held.rests_on(lease, &self.spec);
-            held.alias = alias.or_else(|| held.alias.take());
+            if held.alias.is_none() {
+                held.publish(&self.around.context, &self.spec);
+            }
         }
         let handing_over = self.ending.as_mut().filter(|ending| ending.term == term);
         if let Some(ending) = handing_over {
@@ -285,19 +290,6 @@ impl Attendance {
             proved: proved.0,
             until: until.0,
         }));
-    }
-
-    fn publish(&self, term: Term) -> Option<Alias> {
-        let job = AliasJob::clone(self.spec.alias.as_deref()?);
-        let context = Arc::clone(&self.around.context);
-        Some(Alias::publish(context, job, term))
-    }
-
-    fn publish_anew(&mut self) {
-        let alias = self.held.as_ref().and_then(|held| self.publish(held.term));
-        if let Some(held) = &mut self.held {
-            held.alias = alias;
-        }
     }
 
     /// The alias is served, or a newer term has published it (H5).
@@ -514,10 +506,9 @@ impl Attendance {
     fn show(&self) {
         let snapshot = self.snapshot.borrow().clone();
         let me = &snapshot.me.name;
-        let is_candidate = self.spec.voters.get(me).is_some_and(|v| v.rank.is_some());
         let said = self.workload.last();
         let not_ready = match said.as_deref() {
-            _ if !is_candidate => Some("a witness: it never holds".to_owned()),
+            _ if !self.spec.is_candidate(me) => Some("a witness: it never holds".to_owned()),
             None => Some("its site server does not answer".to_owned()),
             Some(state) if !state.ready => {
                 let reason = state.reason.clone();
@@ -533,11 +524,8 @@ impl Attendance {
             takeover.published_at = held.alias.as_ref().and_then(|alias| alias.published().at);
         }
         let lease = Box::new(lease);
-        self.around.context.board.change(|report| {
-            if report.lease.as_ref() != Some(&lease) {
-                report.lease = Some(lease);
-            }
-        });
+        let board = &self.around.context.board;
+        board.change(|report| report.lease = Some(lease));
     }
 }
 
@@ -563,17 +551,7 @@ async fn end_earlier(workload: &Workload, term: u64) -> Result<(), String> {
 /// The report of a server that has no voter.
 fn out_of_it(why: &str) -> LeaseReport {
     LeaseReport {
-        incarnation: 0,
-        voters: None,
-        part: LeasePart::Out,
-        term: 0,
-        holder: None,
-        ready: false,
-        not_ready: None,
-        memory: MemoryReport::default(),
-        takeover: None,
-        ready_voters: Vec::new(),
-        silent_voters: Vec::new(),
         problem: Some(why.to_owned()),
+        ..LeaseReport::new(0)
     }
 }

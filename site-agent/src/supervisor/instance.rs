@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use stead_schemas::names::GroupName;
 use stead_schemas::wire::{Health, InstanceReport, Phase, StopRule};
+use stead_wire::clock::wall_now;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -18,7 +19,6 @@ use super::backoff::Backoff;
 use super::health::{Target, Verdict, Watched};
 use super::{Context, Run, Tasks, Want, prepare, read_spec};
 use crate::chain;
-use crate::clock::wall_now;
 use crate::keeper::link::{KeeperLink, LinkError};
 use crate::keeper::spec::KeeperSpec;
 use crate::keeper::state::{Exit, KeeperCommand, KeeperPhase, KeeperState};

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use site_agent::agent::Alive;
-use site_agent::clock::wall_now;
 use stead_schemas::names::IdentityKind;
 use stead_schemas::time::WallMs;
 use stead_schemas::wire::{AgentReport, ClaimRequest, WatchEvent};
+use stead_wire::clock::wall_now;
 use stead_wire::peer::{CallError, Peer};
 
 use crate::lab::{Instances, Lab, Secrets, YEAR, generation, issue_at, peer_at};

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use site_agent::clock::wall_now;
 use site_agent::processes::{self, procfs};
 use stead_schemas::generation::{Epoch, Generation};
 use stead_schemas::names::{GroupName, Identity, IdentityKind, SecretName};
@@ -22,6 +21,7 @@ use stead_schemas::wire::{
     AgentReport, AssignRequest, Assignment, Health, HealthCheck, InstanceReport, InstanceSpec,
     Probe, Program, SecretMaterial, StopRule, StopSignal,
 };
+use stead_wire::clock::wall_now;
 use stead_wire::material::Material;
 use stead_wire::peer::{CallError, Peer};
 use stead_wire::pki::{self, Ca, Request};

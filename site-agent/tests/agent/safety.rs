@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use site_agent::clock::wall_now;
 use stead_schemas::names::IdentityKind;
 use stead_schemas::wire::{
     AgentReport, ClaimRequest, EnvValue, ReachAnswer, ReachRequest, Refusal, SecretMaterial,
 };
+use stead_wire::clock::wall_now;
 use stead_wire::peer::{CallError, Peer};
 use stead_wire::pki::{self, Ca};
 

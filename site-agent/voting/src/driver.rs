@@ -19,12 +19,13 @@ use site_lease::{
 use stead_schemas::lease::{LeaseSpec, Takeover, TakeoverCause};
 use stead_schemas::names::{ServerName, SiteCode};
 use stead_schemas::time::WallMs;
+use stead_wire::clock::wall_now;
 use stead_wire::tls::ClientTls;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::clock::{boot_now, sleep_until, wall_now};
+use crate::clock::{boot_now, sleep_until};
 use crate::ledger::{LedgerError, Owner, Route, VoteLedger};
 use crate::letter::{Letter, LetterRefusal, Reply};
 use crate::mail::Mail;

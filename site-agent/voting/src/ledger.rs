@@ -1,28 +1,32 @@
 //! The vote ledger: what a voter must not forget. A file of its own, never in a backup (H4).
 //!
-//! `votes.json` is one header line with the format and the SHA-256 of the rest, then JSON. One that
-//! is torn, foreign or of another machine is refused, never guessed at: a voter without its ledger is
-//! another voter, which votes only once it was let in.
+//! `votes.json` is a sealed file ([`crate::sealed`]). One that is torn, foreign or of another machine is
+//! refused, never guessed at: a voter without its ledger is another voter, which votes only once it was
+//! let in.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use site_lease::{Incarnation, Saved};
 use stead_schemas::names::{IdentityKind, ObjectName, ServerName, SiteCode};
 use thiserror::Error;
 
-use crate::{Voter, durable};
+use crate::Voter;
+use crate::sealed::Sealed;
 
 /// The file's name in its folder.
 pub const FILE: &str = "votes.json";
-const HEADER: &str = "stead-votes 1 ";
-const SIZE_MAX: u64 = 1024 * 1024;
+const FORM: Sealed = Sealed {
+    file: FILE,
+    header: "stead-votes 1 ",
+    kind: "a vote ledger of version 1",
+    size_max: 1024 * 1024,
+};
 /// What JSON readers of any kind keep exact.
 const INCARNATION_BITS: u64 = (1 << 53) - 1;
 
@@ -120,22 +124,18 @@ impl VoteLedger {
             path: path.clone(),
             source,
         };
-        let bytes = match read_capped(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let new = Self {
-                    owner: owner.clone(),
-                    incarnation: draw().map_err(disk)?,
-                    saved: None,
-                    seen: BTreeMap::new(),
-                    routes: BTreeMap::new(),
-                };
-                new.save(folder).map_err(disk)?;
-                return Ok(new);
-            }
-            Err(source) => return Err(disk(source)),
+        let Some(found) = FORM.read::<Self>(folder).map_err(disk)? else {
+            let new = Self {
+                owner: owner.clone(),
+                incarnation: draw().map_err(disk)?,
+                saved: None,
+                seen: BTreeMap::new(),
+                routes: BTreeMap::new(),
+            };
+            new.save(folder).map_err(disk)?;
+            return Ok(new);
         };
-        let ledger = parse(&bytes).map_err(|what| LedgerError::Damaged {
+        let ledger = found.map_err(|what| LedgerError::Damaged {
             path: path.clone(),
             what,
             name: owner.name.clone(),
@@ -156,11 +156,7 @@ impl VoteLedger {
     /// # Errors
     /// What the disk says.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
-        let mut body = serde_json::to_vec(self).map_err(io::Error::other)?;
-        body.push(b'\n');
-        let mut bytes = format!("{HEADER}{}\n", digest(&body)).into_bytes();
-        bytes.extend_from_slice(&body);
-        durable::write(folder, FILE, &bytes, 0o600)
+        FORM.write(folder, serde_json::to_vec(self).map_err(io::Error::other)?)
     }
 
     /// This voter.
@@ -209,34 +205,4 @@ fn draw() -> io::Result<Incarnation> {
         .fill(&mut bytes)
         .map_err(|_| io::Error::other("the system gives no random bytes"))?;
     Ok(Incarnation(u64::from_le_bytes(bytes) & INCARNATION_BITS))
-}
-
-fn parse(bytes: &[u8]) -> Result<VoteLedger, String> {
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .ok_or("it has no header line")?;
-    let (header, body) = bytes.split_at(end);
-    let body = body.get(1..).unwrap_or_default();
-    let stated = std::str::from_utf8(header)
-        .ok()
-        .and_then(|header| header.strip_prefix(HEADER))
-        .ok_or("its header is not that of a vote ledger of version 1")?;
-    if stated != digest(body) {
-        return Err("its content is not what was written".to_owned());
-    }
-    serde_json::from_slice(body).map_err(|error| error.to_string())
-}
-
-fn digest(body: &[u8]) -> String {
-    Sha256::digest(body)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(SIZE_MAX).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

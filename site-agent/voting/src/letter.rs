@@ -5,13 +5,15 @@
 
 use serde::{Deserialize, Serialize};
 use site_lease::Message;
-use stead_schemas::names::{ServerName, SiteCode};
+use stead_schemas::names::{IdentityKind, ServerName, SiteCode};
 use thiserror::Error;
 
 use crate::Voter;
 
 /// Where letters go.
 pub const PATH: &str = "/v1/lease";
+/// Longest letter: many times what one with eight voters takes.
+pub const LETTER_BYTES_MAX: usize = 64 * 1024;
 /// Most messages in an answer: more than any message brings about for one voter.
 pub(crate) const ANSWERS_MAX: usize = 4;
 
@@ -70,4 +72,26 @@ pub enum LetterRefusal {
     /// Too many letters wait.
     #[error("too many letters wait; try again later")]
     Busy,
+}
+
+impl LetterRefusal {
+    /// The HTTP status it is answered with.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::Busy => 503,
+            Self::Forged { .. } => 403,
+            Self::NotForMe { .. } => 421,
+            Self::Out(_) => 409,
+        }
+    }
+}
+
+/// Why somebody of this kind writes no letters; none: they may.
+#[must_use]
+pub const fn no_writer(kind: IdentityKind) -> Option<&'static str> {
+    match kind {
+        IdentityKind::Operator => Some("an operator's certificate has no vote"),
+        IdentityKind::Reconciler | IdentityKind::Server => None,
+    }
 }

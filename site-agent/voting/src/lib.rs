@@ -10,12 +10,13 @@ pub mod durable;
 mod ledger;
 mod letter;
 mod mail;
+pub mod sealed;
 mod snapshot;
 mod spec;
 
 pub use driver::{Event, Voting, VotingError};
 pub use ledger::{FILE, LedgerError, Owner, Route, VoteLedger, machine_id};
-pub use letter::{Letter, LetterRefusal, PATH, Reply};
+pub use letter::{LETTER_BYTES_MAX, Letter, LetterRefusal, PATH, Reply, no_writer};
 pub use snapshot::{Snapshot, report};
 
 use stead_schemas::names::ServerName;

@@ -101,11 +101,7 @@ pub(crate) fn wanted(
     let members = members(spec, &saved.memory)?;
     let in_force = &saved.configuration.in_force.members;
     let candidates = || {
-        let ranked = |voter: &&Voter| {
-            spec.voters
-                .get(&voter.name)
-                .is_some_and(|v| v.rank.is_some())
-        };
+        let ranked = |voter: &&Voter| spec.is_candidate(&voter.name);
         members
             .iter()
             .filter(ranked)
@@ -209,6 +205,22 @@ mod tests {
         voter(&name.parse().unwrap(), 1)
     }
 
+    /// p01-a as it starts, one of three founders, and the three.
+    fn founder(spec: &LeaseSpec) -> (Node<ServerName>, BTreeSet<Voter>) {
+        let all: BTreeSet<Voter> = ["p01-a", "p01-b", "p01-w"].map(named).into();
+        let first = Configuration::of(Voters {
+            epoch: FOUNDING,
+            members: all.clone(),
+        });
+        let saved = Saved::new(named("p01-a"), first);
+        let standing = Standing::Candidate {
+            rank: 0,
+            automatic: true,
+        };
+        let timing = timing(&spec.timing).unwrap();
+        (Node::start(saved, timing, standing, Mono(0)), all)
+    }
+
     /// Gives an input, and answers what is asked of those who are there.
     fn take(node: &mut Node<ServerName>, now: u64, input: Input<ServerName>, there: &[&str]) {
         let effects = node.handle(Mono(now), input);
@@ -270,18 +282,7 @@ mod tests {
     #[test]
     fn h3_a_holder_whose_passives_are_long_silent_goes_on_alone_and_takes_them_back() {
         let spec = declared();
-        let all: BTreeSet<Voter> = ["p01-a", "p01-b", "p01-w"].map(named).into();
-        let first = Configuration::of(Voters {
-            epoch: FOUNDING,
-            members: all.clone(),
-        });
-        let saved = Saved::new(named("p01-a"), first);
-        let standing = Standing::Candidate {
-            rank: 0,
-            automatic: true,
-        };
-        let timing = timing(&spec.timing).unwrap();
-        let mut node = Node::start(saved, timing, standing, Mono(0));
+        let (mut node, all) = founder(&spec);
         let in_force =
             |node: &Node<ServerName>| node.saved().configuration.in_force.members.clone();
         let mut now = 0;
@@ -305,18 +306,7 @@ mod tests {
     #[test]
     fn h3_a_witness_that_went_first_is_not_covered() {
         let spec = declared();
-        let all: BTreeSet<Voter> = ["p01-a", "p01-b", "p01-w"].map(named).into();
-        let first = Configuration::of(Voters {
-            epoch: FOUNDING,
-            members: all.clone(),
-        });
-        let saved = Saved::new(named("p01-a"), first);
-        let standing = Standing::Candidate {
-            rank: 0,
-            automatic: true,
-        };
-        let timing = timing(&spec.timing).unwrap();
-        let mut node = Node::start(saved, timing, standing, Mono(0));
+        let (mut node, all) = founder(&spec);
         let mut now = 0;
         run(&mut node, &spec, 5_000, &mut now, &["p01-b", "p01-w"]);
         run(&mut node, &spec, 100_000, &mut now, &["p01-b"]);

@@ -4,7 +4,6 @@
 //! It exists because 10,000 real agents would take 75 GiB (H25). Every agent has its own address,
 //! listener and certificate. It never refuses anything: no test of behaviour may use it.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Read as _;
 use std::path::Path;
@@ -156,20 +155,10 @@ async fn next_event(
 /// As an agent that was never assigned anything.
 fn first_report(place: Place) -> AgentReport {
     AgentReport {
-        server: place.server(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         boot_id: "5f1c9d1e-6a52-4f0c-9a55-2f6d3b0a7c11".to_owned(),
-        started_at: now(),
-        wall: now(),
         sequence: 1,
-        highest_epoch: None,
-        generation: None,
-        assigned: BTreeMap::new(),
-        instances: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        assigned_lease: None,
-        lease: None,
-        problems: Vec::new(),
+        ..AgentReport::new(place.server(), now())
     }
 }
 

@@ -12,10 +12,33 @@ use super::machine::Machine;
 pub(super) struct Figure {
     name: &'static str,
     unit: &'static str,
-    budget: Option<f64>,
-    /// The budget is the least, not the most.
-    least: bool,
+    budget: Option<Budget>,
     runs: Vec<f64>,
+}
+
+/// What the median has to keep to.
+#[derive(Debug, Clone, Copy)]
+enum Budget {
+    /// This is the least it may be.
+    Least(f64),
+    /// This is the most it may be.
+    Most(f64),
+}
+
+impl Budget {
+    const fn bound(self) -> f64 {
+        match self {
+            Self::Least(bound) | Self::Most(bound) => bound,
+        }
+    }
+
+    /// By how much it is missed; nothing or less: it is met.
+    fn missed_by(self, value: f64) -> f64 {
+        match self {
+            Self::Least(bound) => bound - value,
+            Self::Most(bound) => value - bound,
+        }
+    }
 }
 
 impl Figure {
@@ -34,18 +57,10 @@ impl Figure {
     fn verdict(&self) -> String {
         match self.budget {
             None => String::new(),
-            Some(budget) => {
-                let over = if self.least {
-                    budget - self.value()
-                } else {
-                    self.value() - budget
-                };
-                if over <= 0.0 {
-                    "met".to_owned()
-                } else {
-                    format!("MISSED by {}", short(over))
-                }
-            }
+            Some(budget) => match budget.missed_by(self.value()) {
+                missed if missed <= 0.0 => "met".to_owned(),
+                missed => format!("MISSED by {}", short(missed)),
+            },
         }
     }
 }
@@ -75,7 +90,7 @@ impl Report {
         budget: f64,
         runs: Vec<f64>,
     ) {
-        self.add(name, unit, Some(budget), runs);
+        self.add(name, unit, Some(Budget::Most(budget)), runs);
     }
 
     /// A figure with a budget that is the least that the median may be.
@@ -86,10 +101,7 @@ impl Report {
         budget: f64,
         runs: Vec<f64>,
     ) {
-        self.add(name, unit, Some(budget), runs);
-        if let Some(last) = self.figures.last_mut() {
-            last.least = true;
-        }
+        self.add(name, unit, Some(Budget::Least(budget)), runs);
     }
 
     /// A figure that only explains others.
@@ -102,13 +114,18 @@ impl Report {
         self.notes.push(text.into());
     }
 
-    fn add(&mut self, name: &'static str, unit: &'static str, budget: Option<f64>, runs: Vec<f64>) {
+    fn add(
+        &mut self,
+        name: &'static str,
+        unit: &'static str,
+        budget: Option<Budget>,
+        runs: Vec<f64>,
+    ) {
         assert!(!runs.is_empty(), "{name} was not measured");
         self.figures.push(Figure {
             name,
             unit,
             budget,
-            least: false,
             runs,
         });
     }
@@ -124,7 +141,7 @@ impl Report {
                 "low": rounded(figure.lowest()),
                 "high": rounded(figure.highest()),
                 "runs": figure.runs.len(),
-                "budget": figure.budget,
+                "budget": figure.budget.map(Budget::bound),
                 "profile": machine.profile,
                 "machine": machine.to_string(),
                 "commit": machine.commit,
@@ -140,7 +157,8 @@ impl Report {
             "bench", "figure", "median", "budget", "low..high (runs)", "unit"
         );
         for figure in &self.figures {
-            let budget = figure.budget.map_or_else(|| "-".to_owned(), short);
+            let budget = figure.budget.map(Budget::bound);
+            let budget = budget.map_or_else(|| "-".to_owned(), short);
             let spread = format!(
                 "{}..{} ({})",
                 short(figure.lowest()),
@@ -200,11 +218,12 @@ mod tests {
             name: "x",
             unit: "ms",
             budget,
-            least: false,
             runs: vec![1.0, 3.0, 50.0],
         };
-        assert_eq!(figure(Some(3.0)).verdict(), "met");
-        assert_eq!(figure(Some(2.0)).verdict(), "MISSED by 1.00");
+        assert_eq!(figure(Some(Budget::Most(3.0))).verdict(), "met");
+        assert_eq!(figure(Some(Budget::Most(2.0))).verdict(), "MISSED by 1.00");
+        assert_eq!(figure(Some(Budget::Least(3.0))).verdict(), "met");
+        assert_eq!(figure(Some(Budget::Least(4.0))).verdict(), "MISSED by 1.00");
         assert_eq!(figure(None).verdict(), "");
     }
 }

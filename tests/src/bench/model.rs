@@ -3,7 +3,6 @@
 //! Agents take assignments and are healthy at once; DNS serves what is written. For benches of the
 //! planner only; the planner's own tests have a model that also fails.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stead_plan::{Context, Permits, Policy, plan_site, record_keys, recorded_after};
@@ -165,20 +164,11 @@ fn epoch() -> Epoch {
 
 fn nothing_runs(server: &ServerName) -> AgentReport {
     AgentReport {
-        server: server.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         boot_id: "b".to_owned(),
-        started_at: WallMs(1),
-        wall: WallMs(1),
         sequence: 1,
         highest_epoch: Some(epoch()),
-        generation: None,
-        assigned: BTreeMap::new(),
-        instances: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        assigned_lease: None,
-        lease: None,
-        problems: Vec::new(),
+        ..AgentReport::new(server.clone(), WallMs(1))
     }
 }
 
@@ -193,7 +183,6 @@ fn ledger(server: &ServerName, told: &LeaseSpec, known: Option<VotersReport>) ->
     let active = &told.declared.active;
     let voters = known.or(founders);
     LeaseReport {
-        incarnation: 1,
         part: match &voters {
             None => LeasePart::Out,
             Some(_) if server == active => LeasePart::Holding,
@@ -202,17 +191,13 @@ fn ledger(server: &ServerName, told: &LeaseSpec, known: Option<VotersReport>) ->
         term: u64::from(voters.is_some()),
         holder: voters.is_some().then(|| active.clone()),
         ready: voters.is_some(),
-        not_ready: None,
         memory: MemoryReport {
             number: u64::from(voters.is_some()),
             declared: voters.is_some().then(|| active.clone()),
             ..MemoryReport::default()
         },
         voters,
-        takeover: None,
-        ready_voters: Vec::new(),
-        silent_voters: Vec::new(),
-        problem: None,
+        ..LeaseReport::new(1)
     }
 }
 

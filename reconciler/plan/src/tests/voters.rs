@@ -320,18 +320,5 @@ impl Model {
 }
 
 fn mk_ledger(incarnation: u64) -> LeaseReport {
-    LeaseReport {
-        incarnation,
-        voters: None,
-        part: LeasePart::Out,
-        term: 0,
-        holder: None,
-        ready: false,
-        not_ready: None,
-        memory: MemoryReport::default(),
-        takeover: None,
-        ready_voters: Vec::new(),
-        silent_voters: Vec::new(),
-        problem: None,
-    }
+    LeaseReport::new(incarnation)
 }

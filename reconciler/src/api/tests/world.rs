@@ -161,8 +161,8 @@ fn voter(server: &ServerName) -> LeaseReport {
         .collect();
     let holds = server.as_str() == "p01-a";
     let holder: ServerName = "p01-a".parse().expect("a server");
+    let life = lives[server];
     LeaseReport {
-        incarnation: lives[server],
         part: if holds {
             LeasePart::Holding
         } else {
@@ -170,7 +170,6 @@ fn voter(server: &ServerName) -> LeaseReport {
         },
         term: 7,
         ready: server.as_str() == "p01-b",
-        not_ready: None,
         memory: MemoryReport {
             lost: Default::default(),
             number: 1,
@@ -178,10 +177,7 @@ fn voter(server: &ServerName) -> LeaseReport {
             request: None,
             failovers: Vec::new(),
         },
-        takeover: None,
         ready_voters: vec!["p01-b".parse().expect("a server")],
-        silent_voters: Vec::new(),
-        problem: None,
         holder: Some(holder),
         voters: Some(VotersReport {
             number: 1,
@@ -189,6 +185,7 @@ fn voter(server: &ServerName) -> LeaseReport {
             in_force: lives,
             pending: None,
         }),
+        ..LeaseReport::new(life)
     }
 }
 
@@ -286,20 +283,11 @@ fn unheard(agent: std::net::SocketAddr) -> ServerObserved {
 
 fn heard(server: &ServerName, agent: std::net::SocketAddr) -> ServerObserved {
     let report = AgentReport {
-        server: server.clone(),
         version: "0.1.0".to_owned(),
         boot_id: "boot".to_owned(),
-        started_at: WallMs(1),
         wall: WallMs(4_000),
         sequence: 1,
-        highest_epoch: None,
-        generation: None,
-        assigned: BTreeMap::new(),
-        instances: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        assigned_lease: None,
-        lease: None,
-        problems: Vec::new(),
+        ..AgentReport::new(server.clone(), WallMs(1))
     };
     ServerObserved {
         contact: Contact::Heard,

@@ -2,10 +2,11 @@
 
 use site_lease::{Body, Input, Message};
 use stead_schemas::names::ServerName;
+use stead_wire::clock::wall_now;
 
 use super::{Done, Driver};
 use crate::Voter;
-use crate::clock::{boot_now, wall_now};
+use crate::clock::boot_now;
 use crate::letter::{ANSWERS_MAX, Letter, LetterRefusal, Reply};
 
 impl Driver {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use site_voting::clock::wall_now;
 use stead_schemas::lease::{LeasePart, TakeoverCause};
 use stead_schemas::time::WallMs;
+use stead_wire::clock::wall_now;
 
 use crate::site::Site;
 

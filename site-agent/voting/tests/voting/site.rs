@@ -7,13 +7,13 @@ use std::time::Duration;
 use axum::routing::post;
 use axum::{Json, Router};
 use site_lease::Input;
-use site_voting::clock::wall_now;
 use site_voting::{Event, Letter, Owner, Snapshot, Voter, Voting, report};
 use stead_schemas::lease::{
     DeclaredActive, LeasePart, LeaseReport, LeaseSpec, LeaseTiming, VoterSpec,
 };
 use stead_schemas::names::{Identity, IdentityKind};
 use stead_schemas::time::{DurationMs, WallMs};
+use stead_wire::clock::wall_now;
 use stead_wire::doors::Doors;
 use stead_wire::material::Material;
 use stead_wire::pki::{self, Ca, Request};

@@ -1,4 +1,5 @@
-//! The wall clock, asked in one place. It is shown and logged; nothing rests on it (H20).
+//! The wall clock, asked in one place for every program. It is shown, logged, and held against the dates
+//! of certificates; no lease and no command rests on it (H20).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
