@@ -330,7 +330,7 @@ impl Attendance {
         self.ending = Some(Ending {
             term,
             kill_at: held.kill_at.min(now.plus(FINISH)).max(now),
-            lease: held.kill_at,
+            lease: held.lease,
             killed: false,
         });
         if let Some(asked) = self.asked.take() {
