@@ -118,6 +118,20 @@ fn settle<'a>(
         trim(world, group, placed);
         ports.claim(group, &placed.targets);
     }
+    // What was in the way may be too many itself, and go: then nobody has to yield to it. Otherwise the
+    // next pass, which sees it gone, would place anew.
+    for group in counted {
+        let wanted = by_count(group).wanted;
+        let placed = all.get_mut(&group.name).expect("inserted by the caller");
+        for server in std::mem::take(&mut placed.yielding) {
+            if placed.targets.len() < wanted && ports.in_the_way(group, server).is_none() {
+                placed.targets.push(server);
+                ports.claim(group, &[server]);
+            } else {
+                placed.yielding.push(server);
+            }
+        }
+    }
 }
 
 /// Groups that lack instances; who has the fewest servers to choose from chooses first.

@@ -106,6 +106,24 @@ fn a_counted_instance_moves_off_the_port_of_one_placed_by_hand() {
     assert_eq!(model.at("proxy-b"), ["p01-b"]);
 }
 
+/// H16: the pass after it would see the port free, and place anew.
+#[test]
+fn h16_nobody_yields_to_an_instance_that_is_too_many_itself() {
+    let site = mk_room(&["p01-a", "p01-b", "p01-c"])
+        .by_hand("proxy-a", Role::Custom, &["p01-c"])
+        .by_hand("proxy-b", Role::Custom, &["p01-b", "p01-c"]);
+    let mut before = site.clone();
+    before.groups.get_mut(&name("proxy-a")).unwrap().port = 8443;
+    let mut model = Model::new(before);
+    model.converge(12);
+    model.commit(proxies(site, 1));
+    let installs = |step: &stead_schemas::plan::Step| matches!(step.action, Action::Install { .. });
+    assert!(!model.plan().steps.iter().any(installs));
+    model.converge(20);
+    assert_eq!(model.at("proxy-a"), ["p01-c"]);
+    assert_eq!(model.at("proxy-b"), ["p01-b"]);
+}
+
 #[test]
 fn what_has_no_other_place_is_not_taken_away_for_a_port() {
     let site = mk_room(&["p01-a"]).by_count("proxy-b", Role::Custom, 1);
