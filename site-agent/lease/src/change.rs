@@ -46,19 +46,31 @@ impl<N: Name> Node<N> {
         let Part::Holding(lease) = &self.part else {
             return;
         };
-        let Configuration { in_force, pending } = &self.saved.configuration;
-        let newest = pending.as_ref().unwrap_or(in_force);
         for voter in self.saved.configuration.everyone() {
             if !lease.stored.contains(&voter) {
                 let configure = Body::Configure {
                     term: lease.term,
                     sent: turn.now,
                     promise: self.timing.promise(),
-                    voters: newest.clone(),
+                    configuration: self.saved.configuration.clone(),
                 };
                 self.send(turn, &voter, configure);
             }
         }
+    }
+
+    /// Takes over what somebody else has stored, if it is newer. Nobody is known to have stored it.
+    pub(crate) fn learn_voters(&mut self, turn: &mut Turn<N>, theirs: &Configuration<N>) {
+        let Some(learned) = self.saved.configuration.learned(theirs) else {
+            return;
+        };
+        if let Part::Holding(lease) = &mut self.part
+            && learned.epoch() != self.saved.configuration.epoch()
+        {
+            lease.stored = BTreeSet::from([self.saved.me.clone()]);
+        }
+        self.saved.configuration = learned;
+        turn.save = true;
     }
 
     pub(crate) fn on_configured(

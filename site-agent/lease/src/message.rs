@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::memory::Memory;
 use crate::time::{Mono, Ms};
-use crate::voters::{Configuration, Epoch, Term, Voter, Voters};
+use crate::voters::{Configuration, Epoch, Term, Voter};
 
 /// One message. Every one carries the newest epoch, and what is to be remembered, as its sender has
 /// stored them.
@@ -100,8 +100,9 @@ pub enum Body<N> {
         sent: Mono,
         /// How long the promise shall last.
         promise: Ms,
-        /// The voters.
-        voters: Voters<N>,
+        /// The voters, with those in force until then: whoever missed how these came to be in force
+        /// would else count without them (H3).
+        configuration: Configuration<N>,
     },
     /// Stored, durably; renews as well.
     Configured {

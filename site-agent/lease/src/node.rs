@@ -390,8 +390,8 @@ impl<N: Name> Node<N> {
                 term,
                 sent,
                 promise,
-                voters,
-            } => self.on_configure(turn, &from, (term, sent, promise), voters),
+                configuration,
+            } => self.on_configure(turn, &from, (term, sent, promise), &configuration),
             Body::PreGrant { term } => self.on_pre_grant(turn, from, term),
             Body::Grant { term, sent } => self.on_yes(turn, &from, term, sent),
             Body::Renewed { term, sent, ready } => {

@@ -6,7 +6,7 @@
 use crate::message::Body;
 use crate::node::{Node, Part, Promise, Turn};
 use crate::time::{Mono, Ms};
-use crate::voters::{Epoch, Name, Term, Voter, Voters};
+use crate::voters::{Configuration, Epoch, Name, Term, Voter};
 
 /// Term, when it was sent, how long the promise shall last.
 pub(crate) type Request = (Term, Mono, Ms);
@@ -102,18 +102,15 @@ impl<N: Name> Node<N> {
         turn: &mut Turn<N>,
         from: &Voter<N>,
         request: Request,
-        voters: Voters<N>,
+        configuration: &Configuration<N>,
     ) {
         let (term, sent, _) = request;
-        let stored = voters.epoch;
+        let stored = configuration.epoch();
         if !self.extend(turn, from, stored, request) {
             self.refuse(turn, from, term);
             return;
         }
-        if stored > self.saved.configuration.epoch() {
-            self.saved.configuration.pending = Some(voters);
-            turn.save = true;
-        }
+        self.learn_voters(turn, configuration);
         self.send(turn, from, Body::Configured { term, sent, stored });
     }
 

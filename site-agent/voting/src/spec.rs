@@ -238,11 +238,14 @@ mod tests {
                     ready: true,
                 },
                 Body::Configure {
-                    term, sent, voters, ..
+                    term,
+                    sent,
+                    configuration,
+                    ..
                 } => Body::Configured {
                     term,
                     sent,
-                    stored: voters.epoch,
+                    stored: configuration.epoch(),
                 },
                 _ => continue,
             };

@@ -462,13 +462,13 @@ fn forged(message: &Message<u8>) -> Option<Message<u8>> {
     let Body::Configure {
         term,
         sent,
-        ref voters,
+        ref configuration,
         ..
     } = message.body
     else {
         return None;
     };
-    let stored = voters.epoch;
+    let stored = configuration.epoch();
     let body = Body::Configured { term, sent, stored };
     Some(Message {
         epoch: message.epoch,
