@@ -399,9 +399,7 @@ impl<N: Name> Node<N> {
                     self.note_ready(turn.now, &from, term);
                 }
                 self.on_yes(turn, &from, term, sent);
-            }
-            Body::Configured { term, sent, stored } => {
-                self.on_configured(turn, &from, (term, sent), stored);
+                self.note_stored(turn, &from, term, message.epoch);
             }
             Body::Refuse {
                 term,

@@ -105,13 +105,13 @@ impl<N: Name> Node<N> {
         configuration: &Configuration<N>,
     ) {
         let (term, sent, _) = request;
-        let stored = configuration.epoch();
-        if !self.extend(turn, from, stored, request) {
+        if !self.extend(turn, from, configuration.epoch(), request) {
             self.refuse(turn, from, term);
             return;
         }
         self.learn_voters(turn, configuration);
-        self.send(turn, from, Body::Configured { term, sent, stored });
+        let ready = self.ready;
+        self.send(turn, from, Body::Renewed { term, sent, ready });
     }
 
     /// A holder goes on: the promise is given anew. A voter that was not asked for the term grants

@@ -9,6 +9,17 @@ use crate::{
     Saved, Term, Voters,
 };
 
+/// The answer to a renewal, from a voter that has stored the voters of this epoch.
+fn renews(node: &mut Node<Host>, now: u64, from: Host, (sent, epoch): (u64, Epoch)) {
+    let message = Message {
+        memory: Memory::default(),
+        epoch,
+        body: renewed(sent, false),
+    };
+    let from = voter(from);
+    take(node, now, Input::Received { from, message });
+}
+
 #[test]
 fn h3_only_the_holder_changes_voters_and_one_change_at_a_time() {
     let alone = || Input::Change {
@@ -38,14 +49,9 @@ fn h3_voters_are_in_force_when_a_majority_of_both_sets_stored_them() {
     let epoch = node.saved().configuration.epoch();
     // The new set alone has stored it, the old one has not.
     assert!(node.saved().configuration.pending.is_some());
-    tell(&mut node, 1_150, 2, renewed(1_100, false));
+    renews(&mut node, 1_150, 2, (1_100, Epoch::default()));
     assert!(node.saved().configuration.pending.is_some());
-    let stored = Body::Configured {
-        term: Term(1),
-        sent: Mono(1_100),
-        stored: epoch,
-    };
-    tell(&mut node, 1_200, 2, stored);
+    renews(&mut node, 1_200, 2, (1_100, epoch));
     assert_eq!(node.saved().configuration.in_force.epoch, epoch);
     assert_eq!(node.saved().configuration.pending, None);
 }
@@ -58,19 +64,12 @@ fn h3_a_deadline_that_was_given_out_is_not_taken_back_by_new_voters() {
     tell(&mut node, 1_510, 2, renewed(1_500, false));
     let members = BTreeSet::from([voter(0), voter(1), voter(3)]);
     take(&mut node, 1_600, Input::Change { members });
-    let stored = |sent| Body::Configured {
-        term: Term(1),
-        sent: Mono(sent),
-        stored: Epoch {
-            number: 1,
-            term: Term(1),
-        },
-    };
-    tell(&mut node, 1_700, 2, stored(1_600));
+    let epoch = node.saved().configuration.epoch();
+    renews(&mut node, 1_700, 2, (1_600, epoch));
     assert_eq!(node.lease().unwrap().until, Mono(4_500));
-    tell(&mut node, 1_700, 3, stored(1_400));
+    renews(&mut node, 1_700, 3, (1_400, epoch));
     assert!(node.saved().configuration.pending.is_some());
-    tell(&mut node, 1_800, 3, stored(1_600));
+    renews(&mut node, 1_800, 3, (1_600, epoch));
     assert_eq!(node.saved().configuration.pending, None);
 }
 
@@ -95,7 +94,7 @@ fn h3_an_older_epoch_is_refused_with_the_newer_one_and_the_asker_learns_it() {
         },
     };
     let answers = tell(&mut node, 10, 0, configure);
-    assert!(matches!(answers.as_slice(), [Body::Configured { .. }]));
+    assert!(matches!(answers.as_slice(), [Body::Renewed { .. }]));
     let message = Message {
         memory: Memory::default(),
         epoch: Epoch::default(),
@@ -148,14 +147,9 @@ fn h3_answers_about_older_voters_put_no_newer_ones_in_force() {
     for from in [2, 3] {
         tell(&mut node, 1_000, from, grant(1_000));
     }
-    let stored = |sent, stored| Body::Configured {
-        term: Term(1),
-        sent: Mono(sent),
-        stored,
-    };
     take(&mut node, 1_500, Input::Progress);
     for from in [2, 3] {
-        tell(&mut node, 1_510, from, stored(1_500, Epoch::default()));
+        renews(&mut node, 1_510, from, (1_500, Epoch::default()));
     }
     // An earlier holder asked 1 alone for these.
     let epoch = Epoch {
@@ -175,10 +169,10 @@ fn h3_answers_about_older_voters_put_no_newer_ones_in_force() {
     };
     tell(&mut node, 1_520, 1, refusal);
     take(&mut node, 2_000, Input::Progress);
-    tell(&mut node, 2_010, 1, stored(2_000, epoch));
+    renews(&mut node, 2_010, 1, (2_000, epoch));
     // 0 and 1 have stored them: of the old five no majority.
     assert!(node.saved().configuration.pending.is_some());
-    tell(&mut node, 2_020, 2, stored(2_000, epoch));
+    renews(&mut node, 2_020, 2, (2_000, epoch));
     assert_eq!(node.saved().configuration.pending, None);
 }
 
@@ -209,7 +203,7 @@ fn h3_with_voters_to_store_come_those_in_force() {
     let saved = Saved::new(voter(3), configuration(&[0, 1, 2, 3, 4]));
     let mut node = Node::start(saved, timing(), ACTIVE, Mono(0));
     let answers = tell(&mut node, 1_000, 0, configure);
-    assert!(matches!(answers.as_slice(), [Body::Configured { .. }]));
+    assert!(matches!(answers.as_slice(), [Body::Renewed { .. }]));
     take(&mut node, 10_000, Input::Tick);
     assert!(matches!(node.part(), Part::Sounding(_)));
     // Of the first five and of the last three these are majorities. 1 and 2 may have elected one of them.
