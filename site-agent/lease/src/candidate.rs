@@ -191,10 +191,7 @@ impl<N: Name> Node<N> {
         configuration: &Configuration<N>,
     ) {
         self.heard = self.heard.max(highest);
-        if let Some(learned) = self.saved.configuration.learned(configuration) {
-            self.saved.configuration = learned;
-            turn.save = true;
-        }
+        self.learn_voters(turn, configuration);
         let asked = match &self.part {
             Part::Sounding(sounding) => sounding.term == term,
             Part::Asking(attempt) => attempt.term == term,

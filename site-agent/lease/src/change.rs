@@ -6,9 +6,7 @@
 use alloc::collections::BTreeSet;
 
 use crate::effects::{ChangeRefusal, Note};
-use crate::message::Body;
 use crate::node::{Node, Part, Turn};
-use crate::time::Mono;
 use crate::voters::{Configuration, Epoch, Name, Term, Voter, Voters};
 
 impl<N: Name> Node<N> {
@@ -41,34 +39,28 @@ impl<N: Name> Node<N> {
         turn.notes.push(Note::Proposed(epoch));
     }
 
-    /// Asks whoever has not stored the newest voters to do so, with each renewal.
-    pub(crate) fn ask_to_store(&self, turn: &mut Turn<N>) {
-        let Part::Holding(lease) = &self.part else {
+    /// Takes over what somebody else has stored, if it is newer. Nobody is known to have stored it.
+    pub(crate) fn learn_voters(&mut self, turn: &mut Turn<N>, theirs: &Configuration<N>) {
+        let Some(learned) = self.saved.configuration.learned(theirs) else {
             return;
         };
-        let Configuration { in_force, pending } = &self.saved.configuration;
-        let newest = pending.as_ref().unwrap_or(in_force);
-        for voter in self.saved.configuration.everyone() {
-            if !lease.stored.contains(&voter) {
-                let configure = Body::Configure {
-                    term: lease.term,
-                    sent: turn.now,
-                    promise: self.timing.promise(),
-                    voters: newest.clone(),
-                };
-                self.send(turn, &voter, configure);
-            }
+        if let Part::Holding(lease) = &mut self.part
+            && learned.epoch() != self.saved.configuration.epoch()
+        {
+            lease.stored = BTreeSet::from([self.saved.me.clone()]);
         }
+        self.saved.configuration = learned;
+        turn.save = true;
     }
 
-    pub(crate) fn on_configured(
+    /// A voter that renewed said which voters it has stored.
+    pub(crate) fn note_stored(
         &mut self,
         turn: &mut Turn<N>,
         from: &Voter<N>,
-        (term, sent): (Term, Mono),
+        term: Term,
         stored: Epoch,
     ) {
-        self.on_yes(turn, from, term, sent);
         let newest = self.saved.configuration.epoch();
         if let Part::Holding(lease) = &mut self.part
             && lease.term == term

@@ -65,12 +65,24 @@ impl<N: Name> Node<N> {
             promise,
             in_force: self.saved.configuration.in_force.epoch,
         };
-        self.send_all(turn, &renew);
+        // Whoever is not known to have stored the newest voters is told them (H3).
+        let configure = Body::Configure {
+            term,
+            sent,
+            promise,
+            configuration: self.saved.configuration.clone(),
+        };
         let voters = self.saved.configuration.everyone();
+        for voter in voters.iter().filter(|voter| **voter != me) {
+            let stored = self
+                .lease()
+                .is_some_and(|lease| lease.stored.contains(voter));
+            let body = if stored { &renew } else { &configure };
+            self.send(turn, voter, body.clone());
+        }
         for guest in self.guests.difference(&voters) {
             self.send(turn, guest, renew.clone());
         }
-        self.ask_to_store(turn);
         self.tell_the_lost(turn);
         self.extend_lease(turn);
         self.settle_change(turn);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::memory::Memory;
 use crate::time::{Mono, Ms};
-use crate::voters::{Configuration, Epoch, Term, Voter, Voters};
+use crate::voters::{Configuration, Epoch, Term, Voter};
 
 /// One message. Every one carries the newest epoch, and what is to be remembered, as its sender has
 /// stored them.
@@ -76,7 +76,7 @@ pub enum Body<N> {
         /// The voters that are in force.
         in_force: Epoch,
     },
-    /// Go on.
+    /// Go on. What is stored here the message's epoch says.
     Renewed {
         /// The term.
         term: Term,
@@ -92,7 +92,7 @@ pub enum Body<N> {
         /// For a second only this voter may have the next one (H11).
         successor: Option<Voter<N>>,
     },
-    /// Store these voters.
+    /// I hold this term and go on; store these voters.
     Configure {
         /// The term of the holder that asks.
         term: Term,
@@ -100,17 +100,9 @@ pub enum Body<N> {
         sent: Mono,
         /// How long the promise shall last.
         promise: Ms,
-        /// The voters.
-        voters: Voters<N>,
-    },
-    /// Stored, durably; renews as well.
-    Configured {
-        /// The term.
-        term: Term,
-        /// As asked.
-        sent: Mono,
-        /// Which voters.
-        stored: Epoch,
+        /// The voters, with those in force until then: whoever missed how these came to be in force
+        /// would else count without them (H3).
+        configuration: Configuration<N>,
     },
 }
 
@@ -127,8 +119,7 @@ impl<N> Body<N> {
             | Self::Grant { .. }
             | Self::Refuse { .. }
             | Self::Renewed { .. }
-            | Self::Release { .. }
-            | Self::Configured { .. } => false,
+            | Self::Release { .. } => false,
         }
     }
 }

@@ -390,8 +390,8 @@ impl<N: Name> Node<N> {
                 term,
                 sent,
                 promise,
-                voters,
-            } => self.on_configure(turn, &from, (term, sent, promise), voters),
+                configuration,
+            } => self.on_configure(turn, &from, (term, sent, promise), &configuration),
             Body::PreGrant { term } => self.on_pre_grant(turn, from, term),
             Body::Grant { term, sent } => self.on_yes(turn, &from, term, sent),
             Body::Renewed { term, sent, ready } => {
@@ -399,9 +399,7 @@ impl<N: Name> Node<N> {
                     self.note_ready(turn.now, &from, term);
                 }
                 self.on_yes(turn, &from, term, sent);
-            }
-            Body::Configured { term, sent, stored } => {
-                self.on_configured(turn, &from, (term, sent), stored);
+                self.note_stored(turn, &from, term, message.epoch);
             }
             Body::Refuse {
                 term,

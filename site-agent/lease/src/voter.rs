@@ -6,7 +6,7 @@
 use crate::message::Body;
 use crate::node::{Node, Part, Promise, Turn};
 use crate::time::{Mono, Ms};
-use crate::voters::{Epoch, Name, Term, Voter, Voters};
+use crate::voters::{Configuration, Epoch, Name, Term, Voter};
 
 /// Term, when it was sent, how long the promise shall last.
 pub(crate) type Request = (Term, Mono, Ms);
@@ -102,19 +102,16 @@ impl<N: Name> Node<N> {
         turn: &mut Turn<N>,
         from: &Voter<N>,
         request: Request,
-        voters: Voters<N>,
+        configuration: &Configuration<N>,
     ) {
         let (term, sent, _) = request;
-        let stored = voters.epoch;
-        if !self.extend(turn, from, stored, request) {
+        if !self.extend(turn, from, configuration.epoch(), request) {
             self.refuse(turn, from, term);
             return;
         }
-        if stored > self.saved.configuration.epoch() {
-            self.saved.configuration.pending = Some(voters);
-            turn.save = true;
-        }
-        self.send(turn, from, Body::Configured { term, sent, stored });
+        self.learn_voters(turn, configuration);
+        let ready = self.ready;
+        self.send(turn, from, Body::Renewed { term, sent, ready });
     }
 
     /// A holder goes on: the promise is given anew. A voter that was not asked for the term grants

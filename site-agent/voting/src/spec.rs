@@ -226,24 +226,22 @@ mod tests {
         let effects = node.handle(Mono(now), input);
         let done = effects.commit(|_| Ok::<(), ()>(())).unwrap();
         for action in done.actions {
-            let site_lease::Action::Send { to, message } = action else {
+            let site_lease::Action::Send { to, mut message } = action else {
                 continue;
             };
+            if let Body::Configure { configuration, .. } = &message.body {
+                message.epoch = configuration.epoch();
+            }
             let body = match message.body {
                 Body::PreAsk { term } => Body::PreGrant { term },
                 Body::Ask { term, sent, .. } => Body::Grant { term, sent },
-                Body::Renew { term, sent, .. } => Body::Renewed {
-                    term,
-                    sent,
-                    ready: true,
-                },
-                Body::Configure {
-                    term, sent, voters, ..
-                } => Body::Configured {
-                    term,
-                    sent,
-                    stored: voters.epoch,
-                },
+                Body::Renew { term, sent, .. } | Body::Configure { term, sent, .. } => {
+                    Body::Renewed {
+                        term,
+                        sent,
+                        ready: true,
+                    }
+                }
                 _ => continue,
             };
             if there.contains(&to.name.as_str()) {

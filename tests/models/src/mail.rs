@@ -74,9 +74,7 @@ impl Site {
                 let open = rules.is(Wrong::OwnerOnlyRelease) || *term >= granted;
                 *term > saved.closed.max(machine.over) && open
             }
-            Body::Grant { term, sent }
-            | Body::Renewed { term, sent, .. }
-            | Body::Configured { term, sent, .. } => {
+            Body::Grant { term, sent } | Body::Renewed { term, sent, .. } => {
                 let counts = sent.plus(rules.timing.duration()) > NOW;
                 counts && (waits_for(machine, *term) || rules.is(Wrong::UnqualifiedGrant))
             }
@@ -123,8 +121,7 @@ fn age(packet: &Packet) -> (Term, Mono) {
         | Body::Renew { term, sent, .. }
         | Body::Configure { term, sent, .. }
         | Body::Grant { term, sent }
-        | Body::Renewed { term, sent, .. }
-        | Body::Configured { term, sent, .. } => (*term, *sent),
+        | Body::Renewed { term, sent, .. } => (*term, *sent),
         Body::Release { term, .. }
         | Body::PreAsk { term }
         | Body::PreGrant { term }
@@ -138,8 +135,7 @@ fn sent_of(body: &Body<u8>) -> Option<Mono> {
         | Body::Renew { sent, .. }
         | Body::Configure { sent, .. }
         | Body::Grant { sent, .. }
-        | Body::Renewed { sent, .. }
-        | Body::Configured { sent, .. } => Some(*sent),
+        | Body::Renewed { sent, .. } => Some(*sent),
         Body::Release { .. }
         | Body::PreAsk { .. }
         | Body::PreGrant { .. }
@@ -153,8 +149,7 @@ fn sent_mut(body: &mut Body<u8>) -> Option<&mut Mono> {
         | Body::Renew { sent, .. }
         | Body::Configure { sent, .. }
         | Body::Grant { sent, .. }
-        | Body::Renewed { sent, .. }
-        | Body::Configured { sent, .. } => Some(sent),
+        | Body::Renewed { sent, .. } => Some(sent),
         Body::Release { .. }
         | Body::PreAsk { .. }
         | Body::PreGrant { .. }

@@ -393,11 +393,8 @@ impl Site {
             }
             Body::Renewed { term, .. } => {
                 let granted = disk.granted == Some((*term, to.clone()));
-                (Some((to, *term)), granted)
-            }
-            Body::Configured { term, stored, .. } => {
-                let stored = disk.configuration.epoch() >= *stored;
-                (Some((to, *term)), stored)
+                let stored = disk.configuration.epoch() >= message.epoch;
+                (Some((to, *term)), granted && stored)
             }
             Body::Release { term, .. } => (None, disk.closed >= *term),
             Body::PreAsk { .. }
@@ -462,16 +459,16 @@ fn forged(message: &Message<u8>) -> Option<Message<u8>> {
     let Body::Configure {
         term,
         sent,
-        ref voters,
+        ref configuration,
         ..
     } = message.body
     else {
         return None;
     };
-    let stored = voters.epoch;
-    let body = Body::Configured { term, sent, stored };
+    let ready = false;
+    let body = Body::Renewed { term, sent, ready };
     Some(Message {
-        epoch: message.epoch,
+        epoch: configuration.epoch(),
         memory: Memory::default(),
         body,
     })

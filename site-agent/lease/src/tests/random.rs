@@ -172,7 +172,7 @@ impl Site {
             9 => self.freeze_agent(a),
             10 => self.guard_kills(a),
             11 => self.fail_disk(a),
-            12 if changes => self.forget(a),
+            12 if changes && self.chance.one_in(4) => self.forget(a),
             _ => self.change_voters(),
         }
     }

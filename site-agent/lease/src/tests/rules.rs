@@ -1,32 +1,36 @@
 //! Rules by name, each with the shortest history that it is about. A node is driven by hand here;
 //! whole sites are in `site` and `random`.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::site::{Host, Site, configuration, timing, voter};
 use crate::{
-    Action, Body, ChangeRefusal, Committed, Epoch, HandoverRefusal, Input, Memory, Message, Mono,
-    Ms, Node, Note, Part, Saved, Standing, Term, Timing, TimingError, Voters,
+    Action, Body, Committed, Epoch, HandoverRefusal, Input, Memory, Message, Mono, Ms, Node, Note,
+    Part, Saved, Standing, Term, Timing, TimingError,
 };
 
-const ACTIVE: Standing = Standing::Candidate {
+pub(super) const ACTIVE: Standing = Standing::Candidate {
     rank: 0,
     automatic: true,
 };
 
-fn witness(me: Host, now: u64) -> Node<Host> {
+pub(super) fn witness(me: Host, now: u64) -> Node<Host> {
     let saved = Saved::new(voter(me), configuration(&[0, 1, 2]));
     Node::start(saved, timing(), Standing::Witness, Mono(now))
 }
 
-fn take(node: &mut Node<Host>, now: u64, input: Input<Host>) -> Committed<Host> {
+pub(super) fn take(node: &mut Node<Host>, now: u64, input: Input<Host>) -> Committed<Host> {
     node.handle(Mono(now), input)
         .commit(|_| Ok::<(), ()>(()))
         .unwrap()
 }
 
-fn tell(node: &mut Node<Host>, now: u64, from: Host, body: Body<Host>) -> Vec<Body<Host>> {
+pub(super) fn tell(
+    node: &mut Node<Host>,
+    now: u64,
+    from: Host,
+    body: Body<Host>,
+) -> Vec<Body<Host>> {
     let message = Message {
         memory: Memory::default(),
         epoch: node.saved().configuration.epoch(),
@@ -36,7 +40,7 @@ fn tell(node: &mut Node<Host>, now: u64, from: Host, body: Body<Host>) -> Vec<Bo
     sent(take(node, now, Input::Received { from, message }))
 }
 
-fn sent(committed: Committed<Host>) -> Vec<Body<Host>> {
+pub(super) fn sent(committed: Committed<Host>) -> Vec<Body<Host>> {
     let bodies = committed
         .actions
         .into_iter()
@@ -47,7 +51,7 @@ fn sent(committed: Committed<Host>) -> Vec<Body<Host>> {
     bodies.collect()
 }
 
-fn ask(term: u64) -> Body<Host> {
+pub(super) fn ask(term: u64) -> Body<Host> {
     Body::Ask {
         term: Term(term),
         sent: Mono(7),
@@ -75,12 +79,12 @@ fn granted(answers: &[Body<Host>]) -> bool {
     matches!(answers, [Body::Grant { .. }])
 }
 
-fn refused(answers: &[Body<Host>]) -> bool {
+pub(super) fn refused(answers: &[Body<Host>]) -> bool {
     matches!(answers, [Body::Refuse { .. }])
 }
 
 /// Host 0, elected by 2 at 1,000 with term 1.
-fn holder() -> Node<Host> {
+pub(super) fn holder() -> Node<Host> {
     let saved = Saved::new(voter(0), configuration(&[0, 1, 2]));
     let mut node = Node::start(saved, timing(), ACTIVE, Mono(1_000));
     take(&mut node, 1_000, Input::Progress);
@@ -91,14 +95,14 @@ fn holder() -> Node<Host> {
     node
 }
 
-fn grant(sent: u64) -> Body<Host> {
+pub(super) fn grant(sent: u64) -> Body<Host> {
     Body::Grant {
         term: Term(1),
         sent: Mono(sent),
     }
 }
 
-fn renewed(sent: u64, ready: bool) -> Body<Host> {
+pub(super) fn renewed(sent: u64, ready: bool) -> Body<Host> {
     Body::Renewed {
         term: Term(1),
         sent: Mono(sent),
@@ -362,153 +366,6 @@ fn h11_the_successor_asks_at_once_and_the_gap_is_short() {
     assert_eq!(site.holders(), [1], "{:#?}", site.history);
     site.run_until(20_000);
     assert_eq!(site.holders(), [1]);
-}
-
-#[test]
-fn h3_only_the_holder_changes_voters_and_one_change_at_a_time() {
-    let alone = || Input::Change {
-        members: BTreeSet::from([voter(0)]),
-    };
-    let refused = |refusal| [Note::ChangeRefused(refusal)];
-    let mut other = witness(2, 0);
-    let notes = take(&mut other, 0, alone()).notes;
-    assert_eq!(notes, refused(ChangeRefusal::NotHolder));
-    let mut node = holder();
-    let without = Input::Change {
-        members: BTreeSet::from([voter(1), voter(2)]),
-    };
-    let notes = take(&mut node, 1_100, without).notes;
-    assert_eq!(notes, refused(ChangeRefusal::WithoutHolder));
-    take(&mut node, 1_100, alone());
-    let epoch = node.saved().configuration.epoch();
-    let notes = take(&mut node, 1_200, alone()).notes;
-    assert_eq!(notes, refused(ChangeRefusal::UnderWay(epoch)));
-}
-
-#[test]
-fn h3_voters_are_in_force_when_a_majority_of_both_sets_stored_them() {
-    let mut node = holder();
-    let members = BTreeSet::from([voter(0)]);
-    take(&mut node, 1_100, Input::Change { members });
-    let epoch = node.saved().configuration.epoch();
-    // The new set alone has stored it, the old one has not.
-    assert!(node.saved().configuration.pending.is_some());
-    tell(&mut node, 1_150, 2, renewed(1_100, false));
-    assert!(node.saved().configuration.pending.is_some());
-    let stored = Body::Configured {
-        term: Term(1),
-        sent: Mono(1_100),
-        stored: epoch,
-    };
-    tell(&mut node, 1_200, 2, stored);
-    assert_eq!(node.saved().configuration.in_force.epoch, epoch);
-    assert_eq!(node.saved().configuration.pending, None);
-}
-
-#[test]
-fn h3_a_deadline_that_was_given_out_is_not_taken_back_by_new_voters() {
-    let mut node = holder();
-    // Both renew at 1,500; then 1 and 2 make way for 1 and 3, and 3 only answers what is old.
-    take(&mut node, 1_500, Input::Progress);
-    tell(&mut node, 1_510, 2, renewed(1_500, false));
-    let members = BTreeSet::from([voter(0), voter(1), voter(3)]);
-    take(&mut node, 1_600, Input::Change { members });
-    let stored = |sent| Body::Configured {
-        term: Term(1),
-        sent: Mono(sent),
-        stored: Epoch {
-            number: 1,
-            term: Term(1),
-        },
-    };
-    tell(&mut node, 1_700, 2, stored(1_600));
-    assert_eq!(node.lease().unwrap().until, Mono(4_500));
-    tell(&mut node, 1_700, 3, stored(1_400));
-    assert!(node.saved().configuration.pending.is_some());
-    tell(&mut node, 1_800, 3, stored(1_600));
-    assert_eq!(node.saved().configuration.pending, None);
-}
-
-#[test]
-fn h3_an_older_epoch_is_refused_with_the_newer_one_and_the_asker_learns_it() {
-    let mut node = witness(2, 0);
-    tell(&mut node, 0, 0, ask(1));
-    let epoch = Epoch {
-        number: 1,
-        term: Term(1),
-    };
-    let configure = Body::Configure {
-        term: Term(1),
-        sent: Mono(7),
-        promise: Ms(0),
-        voters: Voters {
-            epoch,
-            members: BTreeSet::from([voter(0)]),
-        },
-    };
-    let answers = tell(&mut node, 10, 0, configure);
-    assert!(matches!(answers.as_slice(), [Body::Configured { .. }]));
-    let message = Message {
-        memory: Memory::default(),
-        epoch: Epoch::default(),
-        body: ask(2),
-    };
-    let from = voter(1);
-    let answers = sent(take(&mut node, 9_000, Input::Received { from, message }));
-    assert!(refused(&answers));
-    // The passive that learns of a pending solo needs the solo too, and waits.
-    let saved = Saved::new(voter(1), configuration(&[0, 1, 2]));
-    let mut passive = Node::start(saved, timing(), ACTIVE, Mono(9_000));
-    take(&mut passive, 9_000, Input::Tick);
-    tell(&mut passive, 9_010, 2, answers[0].clone());
-    assert_eq!(passive.saved().configuration.epoch(), epoch);
-    tell(&mut passive, 9_600, 2, Body::PreGrant { term: Term(2) });
-    assert!(matches!(
-        passive.part(),
-        Part::Following | Part::Sounding(_)
-    ));
-    assert!(passive.lease().is_none());
-}
-
-#[test]
-fn h3_of_two_changes_with_one_number_the_later_term_counts() {
-    let theirs = |term| {
-        let mut configuration = configuration(&[0, 1, 2]);
-        configuration.pending = Some(Voters {
-            epoch: Epoch {
-                number: 1,
-                term: Term(term),
-            },
-            members: BTreeSet::from([voter(0)]),
-        });
-        configuration
-    };
-    let learned = theirs(5).learned(&theirs(7)).unwrap();
-    assert_eq!(learned.epoch().term, Term(7));
-    assert_eq!(theirs(7).learned(&theirs(5)), None);
-}
-
-#[test]
-fn h3_solo_goes_on_alone_and_takes_the_others_back() {
-    let mut site = Site::new(3, 4, timing());
-    site.run_until(5_000);
-    let members = BTreeSet::from([voter(0)]);
-    site.input(0, Input::Change { members });
-    site.run_until(6_000);
-    site.kill(1);
-    site.kill(2);
-    site.run_until(60_000);
-    assert_eq!(site.holders(), [0], "{:#?}", site.history);
-    site.start(1);
-    site.start(2);
-    site.run_until(70_000);
-    let members = BTreeSet::from([voter(0), voter(1), voter(2)]);
-    site.input(0, Input::Change { members });
-    site.run_until(75_000);
-    assert_eq!(site.node(0).saved().configuration.pending, None);
-    site.kill(0);
-    site.run_until(85_000);
-    assert_eq!(site.holders(), [1], "{:#?}", site.history);
 }
 
 #[test]

@@ -113,16 +113,18 @@ pub(super) fn configuration(hosts: &[Host]) -> Configuration<Host> {
 }
 
 impl Site {
-    /// Hosts 0 and 1 may hold, in that order; the others are witnesses.
+    /// Most of the hosts may hold, in order; the others are witnesses. With three candidates two can win
+    /// who know different voters; with two, the one who changes them is always one of both (H3).
     pub(super) fn new(hosts: u8, seed: u64, timing: Timing) -> Self {
         let all: Vec<Host> = (0..hosts).collect();
         let machines = all.iter().map(|host| {
-            let standing = match host {
-                0 | 1 => Standing::Candidate {
+            let standing = if *host < hosts.div_ceil(2) {
+                Standing::Candidate {
                     rank: (*host).into(),
                     automatic: true,
-                },
-                _ => Standing::Witness,
+                }
+            } else {
+                Standing::Witness
             };
             let machine = Machine {
                 node: None,
