@@ -28,7 +28,7 @@ use tempfile::TempDir;
 
 pub use client::{Client, Write};
 pub use faults::Fault;
-pub use records::{Entry, Interval, Records, STORE_PORT};
+pub use records::{Entry, Interval, LogReader, Records, STORE_PORT};
 
 use crate::hosts::Hosts;
 use crate::processes::{
