@@ -184,6 +184,7 @@ fn h19_i5_random_faults_at_the_lab_lose_nothing_and_it_converges() {
             "{code} {changes} changes of the active, {writes} acknowledged writes"
         ));
     }
+    println!("{}", lab.log());
     println!(
         "{count} lab faults, seed {seed}: {}: none lost, stale or twice, no overlap; converged",
         told.join("; ")

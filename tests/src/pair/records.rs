@@ -70,6 +70,8 @@ impl LogReader {
                 .expect("a runtime"),
             client: reqwest::Client::builder()
                 .no_proxy()
+                // A kept connection may be one to a store that was killed since.
+                .pool_max_idle_per_host(0)
                 .timeout(ANSWER)
                 .build()
                 .expect("fixed settings make a client"),

@@ -1,5 +1,6 @@
 //! Tests: named rules, and random histories of a whole site with its invariants after every event.
 
+mod duel;
 mod memory;
 mod pauses;
 mod promote;

@@ -20,13 +20,18 @@ fn witness(me: Host, now: u64) -> Node<Host> {
     Node::start(saved, timing(), Standing::Witness, Mono(now))
 }
 
-fn take(node: &mut Node<Host>, now: u64, input: Input<Host>) -> Committed<Host> {
+pub(super) fn take(node: &mut Node<Host>, now: u64, input: Input<Host>) -> Committed<Host> {
     node.handle(Mono(now), input)
         .commit(|_| Ok::<(), ()>(()))
         .unwrap()
 }
 
-fn tell(node: &mut Node<Host>, now: u64, from: Host, body: Body<Host>) -> Vec<Body<Host>> {
+pub(super) fn tell(
+    node: &mut Node<Host>,
+    now: u64,
+    from: Host,
+    body: Body<Host>,
+) -> Vec<Body<Host>> {
     let message = Message {
         memory: Memory::default(),
         epoch: node.saved().configuration.epoch(),
@@ -36,7 +41,7 @@ fn tell(node: &mut Node<Host>, now: u64, from: Host, body: Body<Host>) -> Vec<Bo
     sent(take(node, now, Input::Received { from, message }))
 }
 
-fn sent(committed: Committed<Host>) -> Vec<Body<Host>> {
+pub(super) fn sent(committed: Committed<Host>) -> Vec<Body<Host>> {
     let bodies = committed
         .actions
         .into_iter()
@@ -80,7 +85,7 @@ fn refused(answers: &[Body<Host>]) -> bool {
 }
 
 /// Host 0, elected by 2 at 1,000 with term 1.
-fn holder() -> Node<Host> {
+pub(super) fn holder() -> Node<Host> {
     let saved = Saved::new(voter(0), configuration(&[0, 1, 2]));
     let mut node = Node::start(saved, timing(), ACTIVE, Mono(1_000));
     take(&mut node, 1_000, Input::Progress);
@@ -305,7 +310,15 @@ fn h11_a_handover_goes_to_the_one_that_was_asked_for() {
         std::slice::from_ref(&not_ready)
     );
     tell(&mut node, 1_200, 1, renewed(1_000, true));
-    assert_eq!(refusals(&mut node, 3_201, 1), [not_ready]);
+    assert_eq!(
+        refusals(&mut node, 3_201, 1),
+        std::slice::from_ref(&not_ready)
+    );
+    // Ready a moment ago, and not any more: its store went with the holder's.
+    let mut node = holder();
+    tell(&mut node, 1_200, 1, renewed(1_000, true));
+    tell(&mut node, 1_250, 1, renewed(1_000, false));
+    assert_eq!(refusals(&mut node, 1_260, 1), [not_ready]);
     let mut node = holder();
     tell(&mut node, 1_200, 1, renewed(1_000, true));
     let begun = take(&mut node, 1_300, Input::HandOver { to: to.clone() });
