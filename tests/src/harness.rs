@@ -3,6 +3,8 @@
 //! Everything listens on 127.N.M.x addresses drawn for the test, so that tests run side by side.
 //! It starts and kills; it asserts nothing about Stead.
 
+mod lease;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,6 +14,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
+
+pub use lease::holds;
 
 use crate::cut::{Cut, Room};
 use crate::processes::{

@@ -100,9 +100,7 @@ impl Hosts {
     /// # Panics
     /// When the kernel refuses.
     pub fn enter(&self, name: &str) {
-        let file = File::open(self.namespace_file(name)).expect("the host's namespace");
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-            .expect("root may enter a namespace");
+        enter(&self.namespace_file(name));
     }
 
     /// Nothing reaches or leaves this host any more, and nobody is told: packets are dropped.
@@ -146,6 +144,16 @@ impl Hosts {
         let args = ["nft", "flush", "ruleset"];
         within(&self.namespace(name), &args);
     }
+}
+
+/// Moves the calling thread onto the host of this namespace.
+///
+/// # Panics
+/// When the kernel refuses.
+pub fn enter(namespace: &Path) {
+    let file = File::open(namespace).expect("the host's namespace");
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+        .expect("root may enter a namespace");
 }
 
 impl Drop for Hosts {

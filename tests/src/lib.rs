@@ -7,6 +7,7 @@ pub mod chance;
 pub mod cut;
 pub mod harness;
 pub mod hosts;
+pub mod lab;
 pub mod large;
 pub mod lsp;
 pub mod pair;

@@ -4,6 +4,7 @@
 //!
 //! It starts, breaks and heals; what that shows is read from records by whoever uses it.
 
+mod alias;
 mod assignments;
 mod client;
 mod faults;
@@ -20,15 +21,16 @@ use rustix::process::Signal;
 use site_agent::guard::timer::boot_ms;
 use stead_schemas::declared::settings::TlsFiles;
 use stead_schemas::lease::{LeasePart, LeaseReport, LeaseSpec};
-use stead_schemas::wire::AgentReport;
+use stead_schemas::wire::{AgentReport, Health};
 use stead_wire::material::Material;
 use stead_wire::peer::Peer;
 use stead_wire::tls::ClientTls;
 use tempfile::TempDir;
 
-pub use client::{Client, Write};
+pub use alias::{ALIAS, ALIAS_TTL};
+pub use client::{Client, Naming, Write};
 pub use faults::Fault;
-pub use records::{Entry, Interval, Records, STORE_PORT};
+pub use records::{Entry, Interval, LogReader, Records, STORE_PORT};
 
 use crate::hosts::Hosts;
 use crate::processes::{
@@ -53,12 +55,24 @@ pub struct Pair {
     /// Its hosts; cables are pulled here.
     pub hosts: Hosts,
     agents: BTreeMap<String, Child>,
+    dns: Option<Child>,
     runtime: tokio::runtime::Runtime,
     tls: Option<Arc<ClientTls>>,
     spec: LeaseSpec,
     number: u64,
     generations: BTreeMap<String, stead_schemas::generation::Generation>,
     pauses: Mutex<Vec<(&'static str, u64)>>,
+    with: With,
+}
+
+/// What a pair has beside the least.
+#[derive(Debug, Clone, Copy, Default)]
+struct With {
+    /// A DNS server, where its alias is published.
+    dns: bool,
+    /// So many instances beside the site server of the first candidate, whose programs are files of its
+    /// own: what one machine has in memory is not shared with others.
+    instances: u16,
 }
 
 impl Pair {
@@ -69,6 +83,41 @@ impl Pair {
     /// When it does not come to that.
     #[must_use]
     pub fn start() -> Self {
+        Self::begin(With::default())
+    }
+
+    /// The same with a DNS server, where its alias is published.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[must_use]
+    pub fn start_published() -> Self {
+        let pair = Self::begin(With {
+            dns: true,
+            ..With::default()
+        });
+        pair.until_published("p01-a");
+        pair
+    }
+
+    /// The same with so many instances beside the site server of `p01-a`, all healthy.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[must_use]
+    pub fn start_beside(instances: u16) -> Self {
+        let pair = Self::begin(With {
+            instances,
+            ..With::default()
+        });
+        pair.until_report("p01-a", "every instance is healthy", |report| {
+            let all = report.instances.values();
+            all.filter(|one| one.health == Health::Healthy).count() == usize::from(instances) + 1
+        });
+        pair
+    }
+
+    fn begin(with: With) -> Self {
         become_subreaper();
         // Clients of plain HTTP ask for one, too.
         site_agent::init_crypto();
@@ -87,14 +136,19 @@ impl Pair {
             folder,
             hosts,
             agents: BTreeMap::new(),
+            dns: None,
             runtime,
             tls: None,
             spec,
             number: 0,
             generations: BTreeMap::new(),
             pauses: Mutex::default(),
+            with,
         };
         pair.make_certificates();
+        if with.dns {
+            pair.start_dns();
+        }
         for server in SERVERS {
             pair.start_agent(server);
         }
@@ -169,14 +223,31 @@ spec:
             files.key.display(),
         );
         fs::write(&config, yaml).expect("a config");
-        let mut command = self.hosts.command(server, &program("site-agent"));
+        let mut command = self.hosts.command(server, &self.program_of(server));
         command.args(["run", "--config"]).arg(&config);
         let log = self.folder.path().join(format!("{server}.log"));
         let child = start(&mut command, &log);
         self.agents.insert(server.to_owned(), child);
     }
 
-    fn peer(&self, server: &str) -> Peer {
+    fn program_of(&self, server: &str) -> PathBuf {
+        let shared = program("site-agent");
+        if self.with.instances == 0 || server != SERVERS[0] {
+            return shared;
+        }
+        let own = self.folder.path().join("site-agent");
+        if !own.exists() {
+            fs::copy(shared, &own).expect("a copy of the program");
+        }
+        own
+    }
+
+    /// The way to a server's agent, with the reconciler's certificate.
+    ///
+    /// # Panics
+    /// When there are no certificates.
+    #[must_use]
+    pub fn peer(&self, server: &str) -> Peer {
         let identity = format!("stead://{HIERARCHY}/server/{server}");
         let address = (self.hosts.address(server), 7443).into();
         let tls = self.tls.clone().expect("certificates");
@@ -299,6 +370,12 @@ spec:
     #[must_use]
     pub fn guard(&self, server: &str) -> Option<u32> {
         self.with_words(server, " guard ").first().copied()
+    }
+
+    /// The keepers' processes.
+    #[must_use]
+    pub fn keepers(&self, server: &str) -> Vec<u32> {
+        self.with_words(server, " keep ")
     }
 
     /// The agent's process.

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
-use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// One look.
 #[derive(Debug, Clone)]
@@ -98,11 +98,18 @@ pub fn addresses(dns: SocketAddr, name: &str) -> Option<Vec<Ipv4Addr>> {
 }
 
 /// The data of all answers; none: no answer within 500 ms.
+#[must_use]
+pub fn query(dns: SocketAddr, name: &str, rtype: RecordType) -> Option<Vec<RData>> {
+    let records = ask(dns, name, rtype)?;
+    Some(records.into_iter().map(|record| record.data).collect())
+}
+
+/// All answers; none: no answer within 500 ms.
 ///
 /// # Panics
 /// When the name is none.
 #[must_use]
-pub fn query(dns: SocketAddr, name: &str, rtype: RecordType) -> Option<Vec<RData>> {
+pub fn ask(dns: SocketAddr, name: &str, rtype: RecordType) -> Option<Vec<Record>> {
     let mut message = Message::new(rand_id(), MessageType::Query, OpCode::Query);
     message.add_query(Query::query(
         Name::from_str(&format!("{name}.")).expect("a name"),
@@ -115,14 +122,7 @@ pub fn query(dns: SocketAddr, name: &str, rtype: RecordType) -> Option<Vec<RData
     socket.send_to(&message.to_vec().ok()?, dns).ok()?;
     let mut buffer = [0_u8; 4096];
     let length = socket.recv(&mut buffer).ok()?;
-    let answer = Message::from_vec(&buffer[..length]).ok()?;
-    Some(
-        answer
-            .answers
-            .iter()
-            .map(|record| record.data.clone())
-            .collect(),
-    )
+    Some(Message::from_vec(&buffer[..length]).ok()?.answers)
 }
 
 fn rand_id() -> u16 {

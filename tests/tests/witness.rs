@@ -3,12 +3,11 @@
 //!
 //! The active and the passive are servers; the store is on a third one, which has no vote.
 
-use std::process::Command;
 use std::time::Duration;
 
 use stead_schemas::lease::{LeasePart, LeaseReport};
-use system_tests::harness::{HIERARCHY, Harness};
-use system_tests::processes::{program, wait_until};
+use system_tests::harness::{HIERARCHY, Harness, holds};
+use system_tests::processes::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Longer than any lease.
@@ -53,29 +52,8 @@ spec:
     )
 }
 
-/// What a server's agent says of the lease, on its own machine.
-fn lease(harness: &Harness, server: &str) -> Option<LeaseReport> {
-    let config = harness.path(&format!("agents/{server}.yaml"));
-    let output = Command::new(program("site-agent"))
-        .args(["status", "-o", "json", "--config"])
-        .arg(config)
-        .output()
-        .expect("site-agent starts");
-    let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-    serde_json::from_value(status["report"]["lease"].clone()).ok()
-}
-
 fn until(harness: &Harness, server: &str, what: &str, so: impl Fn(&LeaseReport) -> bool) {
-    wait_until(
-        &format!("{server} {what}"),
-        PATIENCE,
-        || lease(harness, server).as_ref().is_some_and(&so),
-        || format!("{:#?}\n{}", lease(harness, server), harness.describe()),
-    );
-}
-
-fn holds(lease: &LeaseReport) -> bool {
-    lease.part == LeasePart::Holding && lease.ready
+    harness.until_lease(server, what, PATIENCE, so);
 }
 
 /// A pair with the reconciler as its witness, founded; the active works.
@@ -104,24 +82,9 @@ fn founded() -> Harness {
     harness
 }
 
-/// `stead --via SERVER` with alice's certificate: exit code and all that it says.
 fn via(harness: &Harness, server: &str, args: &[&str]) -> (i32, String) {
-    let last = SERVERS.iter().find(|(name, _)| *name == server);
-    let address = harness.address(last.expect("a server").1);
-    let pki = harness.path("pki/out");
-    let output = Command::new(program("stead"))
-        .args(["--via", &format!("{server}@{address}")])
-        .args(args)
-        .env("STEAD_CA", pki.join("ca.crt"))
-        .env("STEAD_CERT", pki.join("operator-alice.crt"))
-        .env("STEAD_KEY", pki.join("operator-alice.key"))
-        .output()
-        .expect("stead starts");
-    let said = [output.stdout, output.stderr].concat();
-    (
-        output.status.code().unwrap_or(-1),
-        String::from_utf8_lossy(&said).into_owned(),
-    )
+    let found = SERVERS.iter().find(|(name, _)| *name == server);
+    harness.via(server, found.expect("a server").1, args)
 }
 
 fn promote(harness: &Harness, lost: &str, site: &str) -> (i32, String) {
@@ -143,7 +106,7 @@ fn h4_a_reconciler_votes_and_losing_it_stops_nobody_until_the_passive_is_lost_as
     let mut harness = founded();
     let ledger = harness.path("state/votes/P01/votes.json");
     assert!(ledger.exists(), "the reconciler has a vote ledger");
-    let term = lease(&harness, "p01-a").expect("a report").term;
+    let term = harness.lease("p01-a").expect("a report").term;
 
     // The passive is lost: the active goes on, with the reconciler's vote.
     harness.kill_server("p01-b");
@@ -154,7 +117,7 @@ fn h4_a_reconciler_votes_and_losing_it_stops_nobody_until_the_passive_is_lost_as
             .any(|name| name.as_str() == "p01-b")
     });
     std::thread::sleep(LATE);
-    let now = lease(&harness, "p01-a").expect("a report");
+    let now = harness.lease("p01-a").expect("a report");
     assert!(holds(&now) && now.term == term, "{now:#?}");
     harness.start_agent("p01-b", 12);
     until(&harness, "p01-a", "is followed again", |lease| {
@@ -164,7 +127,7 @@ fn h4_a_reconciler_votes_and_losing_it_stops_nobody_until_the_passive_is_lost_as
     // The reconciler is lost: the active goes on, with the passive's vote (I6).
     harness.kill_reconciler();
     std::thread::sleep(LATE);
-    let now = lease(&harness, "p01-a").expect("a report");
+    let now = harness.lease("p01-a").expect("a report");
     assert!(holds(&now) && now.term == term, "{now:#?}");
 
     // Both are: it stops, and says what it needs.
@@ -221,7 +184,7 @@ fn h32_without_any_reconciler_an_operator_switches_over_and_promotes() {
         let voters = lease.voters.as_ref();
         holds(lease) && voters.is_some_and(|v| v.in_force.len() == 1 && v.number > 1_000)
     });
-    let term = lease(&harness, "p01-a").expect("a report").term;
+    let term = harness.lease("p01-a").expect("a report").term;
     assert!(term > 1_000, "{term}");
     let log = std::fs::read_to_string(harness.path("agents/p01-a/commands.log")).expect("a log");
     assert!(
@@ -246,6 +209,6 @@ fn h32_without_any_reconciler_an_operator_switches_over_and_promotes() {
         || harness.describe(),
     );
     std::thread::sleep(LATE);
-    let now = lease(&harness, "p01-a").expect("a report");
+    let now = harness.lease("p01-a").expect("a report");
     assert!(holds(&now) && now.term == term, "{now:#?}");
 }

@@ -16,7 +16,7 @@ use crate::output::status::short;
 pub(super) struct Story {
     states: BTreeMap<SiteCode, SiteState>,
     revision: Option<String>,
-    /// What needed a person at the last look, and whether that was told.
+    /// What needed a person at the last look, ageless, and whether that was told.
     needs: BTreeMap<String, bool>,
     converged: bool,
     takeovers: BTreeMap<SiteCode, Told>,
@@ -64,25 +64,34 @@ impl Story {
         told.lines(seen)
     }
 
-    /// What needs a person at two looks in a row: what passes by itself needs none.
+    /// What needs a person at two looks in a row: what passes by itself needs none. It is told once, not
+    /// each time that its age is another.
     fn needs_of(&mut self, view: &StatusView) -> Vec<String> {
         let mut lines = Vec::new();
         let mut seen = BTreeMap::new();
         for need in &view.needs_person {
             let line = format!("needs a person: {} {}", need.about, need.text).replace(":  ", ": ");
-            let told = match self.needs.get(&line) {
+            let ageless = ageless(&line);
+            let told = match self.needs.get(&ageless) {
                 None => false,
                 Some(true) => true,
                 Some(false) => {
-                    lines.push(line.clone());
+                    lines.push(line);
                     true
                 }
             };
-            seen.insert(line, told);
+            seen.insert(ageless, told);
         }
         self.needs = seen;
         lines
     }
+}
+
+/// A sentence without its durations and counts, which change by themselves.
+fn ageless(line: &str) -> String {
+    let words = line.split(' ');
+    let lasting = words.filter(|word| !word.starts_with(|first: char| first.is_ascii_digit()));
+    lasting.collect::<Vec<_>>().join(" ")
 }
 
 /// What to do with a lab that has converged.
@@ -179,5 +188,24 @@ const fn word(state: SiteState) -> &'static str {
         SiteState::Suspended => "suspended",
         SiteState::Changing => "changing",
         SiteState::Converged => "converged",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_that_grows_older_is_the_same_one() {
+        let lost = |age: &str, then: &str| {
+            ageless(&format!("needs a person: P01 p01-a lost for {age}; {then}"))
+        };
+        let alone = "P01 survives no further loss";
+        assert_eq!(lost("9s", alone), lost("1m 10s", alone));
+        assert_ne!(lost("9s", alone), lost("9s", "P01 has no majority"));
+        assert_ne!(
+            ageless("P01 p01-a lost for 9s"),
+            ageless("P01 p01-b lost for 9s")
+        );
     }
 }

@@ -12,6 +12,16 @@ use crate::voters::{Configuration, Name, Term, Voter};
 /// Between the candidates of a site, so that they don't ask at once.
 const RANK_DELAY: Ms = Ms(150);
 
+/// What a no says beside its term.
+pub(crate) struct Refusal<'a, N> {
+    /// Somebody is promised to.
+    pub(crate) held: bool,
+    /// The highest term known there.
+    pub(crate) highest: Term,
+    /// The voters stored there.
+    pub(crate) configuration: &'a Configuration<N>,
+}
+
 impl<N: Name> Node<N> {
     /// When it asks by itself if nothing comes; none: it doesn't.
     pub(crate) fn ask_at(&self) -> Option<Mono> {
@@ -185,22 +195,43 @@ impl<N: Name> Node<N> {
     pub(crate) fn on_refuse(
         &mut self,
         turn: &mut Turn<N>,
+        from: &Voter<N>,
         term: Term,
-        held: bool,
-        highest: Term,
-        configuration: &Configuration<N>,
+        no: &Refusal<'_, N>,
     ) {
+        let highest = no.highest;
         self.heard = self.heard.max(highest);
-        self.learn_voters(turn, configuration);
+        self.learn_voters(turn, no.configuration);
+        if self.is_above_me(from, term, no) {
+            self.outranked(turn, highest);
+            return;
+        }
         let asked = match &self.part {
             Part::Sounding(sounding) => sounding.term == term,
             Part::Asking(attempt) => attempt.term == term,
             Part::Following | Part::Holding(_) | Part::Stopping(_) => false,
         };
         // Somebody who holds is heard through one voter: that is enough to wait (R10).
-        if asked && (held || highest >= term) {
+        if asked && (no.held || highest >= term) {
             self.give_up(turn);
         }
+    }
+
+    /// A voter that is promised to nobody refuses the holder for its term alone: it granted that one, or a
+    /// higher one, to an attempt that came to nothing, and has one grant a term. It could never answer
+    /// again, be ready or be handed over to; a term above is open to it.
+    fn is_above_me(&self, from: &Voter<N>, term: Term, no: &Refusal<'_, N>) -> bool {
+        let Part::Holding(lease) = &self.part else {
+            return false;
+        };
+        let configuration = &self.saved.configuration;
+        let counts = configuration.has(from) || self.guests.contains(from);
+        lease.term == term
+            && no.highest >= term
+            && !no.held
+            && lease.handing_to.is_none()
+            && counts
+            && no.configuration.epoch() <= configuration.epoch()
     }
 
     /// An attempt ends; what it got is given back, closed for good.

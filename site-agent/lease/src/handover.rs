@@ -13,11 +13,16 @@ pub(crate) const READY_WITHIN: Ms = Ms(2_000);
 const ASIDE: Ms = Ms(1_000);
 
 impl<N: Name> Node<N> {
-    pub(crate) fn note_ready(&mut self, now: Mono, from: &Voter<N>, term: Term) {
+    /// What a voter said last counts: one that was ready and is not any more takes over from nobody.
+    pub(crate) fn note_ready(&mut self, now: Mono, from: &Voter<N>, term: Term, ready: bool) {
         if let Part::Holding(lease) = &mut self.part
             && lease.term == term
         {
-            lease.ready_at.insert(from.clone(), now);
+            if ready {
+                lease.ready_at.insert(from.clone(), now);
+            } else {
+                lease.ready_at.remove(from);
+            }
         }
     }
 

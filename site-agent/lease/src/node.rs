@@ -7,6 +7,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use crate::candidate::Refusal;
 use crate::effects::{Action, Effects, How, Note};
 use crate::ledger::Saved;
 use crate::message::{Body, Message};
@@ -395,9 +396,7 @@ impl<N: Name> Node<N> {
             Body::PreGrant { term } => self.on_pre_grant(turn, from, term),
             Body::Grant { term, sent } => self.on_yes(turn, &from, term, sent),
             Body::Renewed { term, sent, ready } => {
-                if ready {
-                    self.note_ready(turn.now, &from, term);
-                }
+                self.note_ready(turn.now, &from, term, ready);
                 self.on_yes(turn, &from, term, sent);
                 self.note_stored(turn, &from, term, message.epoch);
             }
@@ -406,7 +405,14 @@ impl<N: Name> Node<N> {
                 held,
                 highest,
                 configuration,
-            } => self.on_refuse(turn, term, held.is_some(), highest, &configuration),
+            } => {
+                let no = Refusal {
+                    held: held.is_some(),
+                    highest,
+                    configuration: &configuration,
+                };
+                self.on_refuse(turn, &from, term, &no);
+            }
         }
     }
 

@@ -453,6 +453,7 @@ impl Attendance {
         Seen {
             connected: said.is_some(),
             works: said.is_some_and(|state| state.working == Some(term.0) && state.ready),
+            passive_ready: !self.ready_voters().is_empty(),
         }
     }
 

@@ -34,16 +34,22 @@ pub(crate) fn timing(declared: &LeaseTiming) -> Result<Timing, TimingError> {
     )
 }
 
-/// What this voter may do. Past the limit of failovers an hour nobody takes over by itself (H19).
+/// Ranks behind the declared active that everybody else stands while the site never had an active: 3 s,
+/// in which the slowest of the founders hears that it is one.
+const FOUNDING_RANKS: u32 = 20;
+
+/// What this voter may do. Past the limit of failovers an hour nobody takes over by itself (H19). The first
+/// active of a site is the declared one, whoever is told first that there is a lease.
 pub(crate) fn standing(
     spec: &LeaseSpec,
     me: &ServerName,
     memory: &Memory<ServerName>,
     now: WallMs,
 ) -> Standing {
+    let waits = memory.declared.is_none() && spec.declared.active != *me;
     match spec.voters.get(me).and_then(|voter| voter.rank) {
         Some(rank) => Standing::Candidate {
-            rank,
+            rank: rank.saturating_add(if waits { FOUNDING_RANKS } else { 0 }),
             automatic: spec.automatic && !is_spent(spec, memory, now),
         },
         None => Standing::Witness,
@@ -275,6 +281,25 @@ mod tests {
                 take(node, *now, Input::Change { members }, there);
             }
         }
+    }
+
+    #[test]
+    fn h14_the_first_active_of_a_site_is_the_declared_one_whoever_hears_of_it_first() {
+        let spec = declared();
+        let rank = |name: &str, memory: &Memory<ServerName>| match standing(
+            &spec,
+            &name.parse().unwrap(),
+            memory,
+            WallMs(0),
+        ) {
+            Standing::Candidate { rank, .. } => rank,
+            Standing::Witness => panic!("{name} may hold"),
+        };
+        let mut memory = Memory::default();
+        assert_eq!(rank("p01-a", &memory), 0);
+        assert_eq!(rank("p01-b", &memory), 1 + FOUNDING_RANKS);
+        memory.declared = Some("p01-a".parse().unwrap());
+        assert_eq!(rank("p01-b", &memory), 1, "a failover waits for nobody");
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! to both candidates without pause. From the fault to the next write that the store accepted and that
 //! was sent after it. There is no reconciler: none is needed. The only setting that is not the default
 //! is the hourly limit of failovers, which is off (H19). Every run is judged from records at the end.
+//!
+//! The rows through DNS have a `stead dns` beside the site, where each new active publishes the alias; two
+//! clients go where it leads, one that asks for each write and one that keeps answers for their TTL.
 
 use std::time::Duration;
 
@@ -11,7 +14,7 @@ use site_agent::guard::timer::boot_ms;
 
 use super::build;
 use super::figure::Report;
-use crate::pair::{Client, PATIENCE, Pair};
+use crate::pair::{ALIAS_TTL, Client, Naming, PATIENCE, Pair};
 use crate::processes::signal;
 
 const RUNS: usize = 20;
@@ -36,6 +39,31 @@ pub(super) fn failover() -> Report {
         let runs = measure(fault);
         report.budgeted(name, "ms", budget, runs);
     }
+    let rows: [([&'static str; 2], Fault); 2] = [
+        (
+            [
+                "all killed, through DNS, asked each time",
+                "all killed, through DNS, kept for its TTL",
+            ],
+            kill_all,
+        ),
+        (
+            [
+                "cut off, through DNS, asked each time",
+                "cut off, through DNS, kept for its TTL",
+            ],
+            cut_host,
+        ),
+    ];
+    for ([asked, kept], fault) in rows {
+        let (by_asking, by_keeping) = measure_through_dns(fault);
+        report.plain(asked, "ms", by_asking);
+        report.plain(kept, "ms", by_keeping);
+    }
+    report.note(format!(
+        "the alias's TTL is {} s; the fault comes at {RUNS} moments spread evenly over it",
+        ALIAS_TTL.as_secs()
+    ));
     report.at_least(
         "longest cut without a failover",
         "ms",
@@ -87,6 +115,34 @@ fn measure(fault: Fault) -> Vec<f64> {
         ms(next.answered - began)
     };
     (0..RUNS).map(once).collect()
+}
+
+/// From the fault to the next write where the alias led: of a client that asks for each write, and of one
+/// that keeps the answer.
+fn measure_through_dns(fault: Fault) -> (Vec<f64>, Vec<f64>) {
+    let active = "p01-a";
+    let once = |run: usize| {
+        let mut pair = Pair::start_published();
+        let [asking, keeping] = [Naming::AsksEachTime, Naming::KeepsForTtl]
+            .map(|naming| Client::start_by_name(&pair, naming));
+        for client in [&asking, &keeping] {
+            drop(client.next_after(boot_ms(), PATIENCE));
+        }
+        // The answer that is kept is as old as chance has it.
+        let (run, runs) = (u32::try_from(run), u32::try_from(RUNS));
+        std::thread::sleep(ALIAS_TTL * run.expect("few") / runs.expect("few"));
+        let began = fault(&mut pair, &asking, active);
+        let next = [&asking, &keeping].map(|client| {
+            let next = client.next_by(other(active), began, PATIENCE);
+            ms(next.answered - began)
+        });
+        pair.hosts.join(active);
+        let writes = [asking.writes(), keeping.writes()].concat();
+        drop((asking, keeping));
+        pair.judge(&writes);
+        (next[0], next[1])
+    };
+    (0..RUNS).map(once).unzip()
 }
 
 fn finish(pair: &mut Pair, client: Client) {

@@ -2,8 +2,9 @@
 //! nothing happens (H24).
 //!
 //! The agent is a real one with its keepers, told by a real reconciler's certificate what to run,
-//! and watched as a reconciler watches; its instances are not counted. The reconciler is a real one
-//! over 100 emulated agents.
+//! and watched as a reconciler watches; its instances are not counted. The active is one of a pair, with its
+//! guard; its program is a file of its own, so that no other host's processes take a share of its memory.
+//! The reconciler is a real one over 100 emulated agents.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use stead_schemas::declared::settings::TlsFiles;
 use stead_schemas::generation::{Epoch, Generation};
+use stead_schemas::lease::LeasePart;
 use stead_schemas::names::GroupName;
 use stead_schemas::role::Role;
 use stead_schemas::time::DurationMs;
@@ -28,6 +30,8 @@ use super::figure::Report;
 use super::fleet::{Fleet, Place};
 use super::usage::{cpu_percent, pss_kib, rss_kib};
 use crate::harness::{HIERARCHY, Harness};
+use crate::hosts::enter;
+use crate::pair::Pair;
 use crate::processes::{command_line, descendants, wait_until};
 
 const INSTANCES: u16 = 5;
@@ -41,6 +45,7 @@ pub(super) fn run() -> Report {
     build::programs();
     let mut report = Report::new("footprint");
     agent(&mut report);
+    active(&mut report);
     reconciler(&mut report);
     report
 }
@@ -85,6 +90,56 @@ fn agent(report: &mut Report) {
     report.budgeted("agent + keepers, five instances: CPU", "% core", 0.2, cpu);
     report.plain("agent alone: RSS", "MiB", vec![rss_kib(agent) / 1_024.0]);
     drop(harness);
+    watching.join().expect("the watch runs to its end");
+}
+
+/// The active of a site with a lease: agent, guard and keepers, five instances with the site server.
+fn active(report: &mut Report) {
+    let pair = Pair::start_beside(INSTANCES - 1);
+    let [agent, guard] = [pair.agent(SERVER), pair.guard(SERVER)].map(|pid| pid.expect("it runs"));
+    let keepers = pair.keepers(SERVER);
+    assert_eq!(
+        keepers.len(),
+        usize::from(INSTANCES),
+        "a keeper an instance"
+    );
+    let counted = [&[agent, guard], keepers.as_slice()].concat();
+    let term = pair.lease(SERVER).expect("a report").term;
+    let peer = pair.peer(SERVER);
+    let namespace = pair.hosts.namespace_file("observer");
+    let watching = std::thread::spawn(move || {
+        enter(&namespace);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(watch_for(&peer, WINDOW * u32::try_from(RUNS).expect("few")));
+    });
+    let (mut memory, mut cpu) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        cpu.push(cpu_percent(&counted, WINDOW));
+        memory.push(counted.iter().map(|pid| pss_kib(*pid)).sum::<f64>() / 1_024.0);
+    }
+    let lease = pair.lease(SERVER).expect("a report");
+    assert!(
+        lease.part == LeasePart::Holding && lease.term == term,
+        "it held the lease all the time: {lease:#?}"
+    );
+    report.budgeted("active: agent, guard, keepers: memory", "MiB", 20.0, memory);
+    report.budgeted("active: agent, guard, keepers: CPU", "% core", 0.4, cpu);
+    report.plain(
+        "active: agent alone: RSS",
+        "MiB",
+        vec![rss_kib(agent) / 1_024.0],
+    );
+    report.plain(
+        "active: guard alone: RSS",
+        "MiB",
+        vec![rss_kib(guard) / 1_024.0],
+    );
+    report.note(
+        "active: memory is PSS (H24); its site server shares the program's pages, other instances don't",
+    );
     watching.join().expect("the watch runs to its end");
 }
 

@@ -16,8 +16,11 @@ use stead_schemas::wire::{
 
 use super::{CALL, HIERARCHY, PATIENCE, PORT, Pair, SERVERS};
 use crate::hosts::Hosts;
+use crate::processes::program;
 
 const STORE_PORT: u16 = 7450;
+/// The first of the instances beside a site server.
+const BESIDE_PORT: u16 = 8080;
 
 /// The lease with its default lengths; the hourly limit is off (H19).
 pub(super) fn lease(hosts: &Hosts) -> LeaseSpec {
@@ -72,10 +75,13 @@ impl Pair {
                 generation: generation.clone(),
                 revision: "0".repeat(40),
                 instances: self.instances(server),
-                lease: Some(Box::new(self.spec.clone())),
+                lease: Some(Box::new(LeaseSpec {
+                    alias: self.alias_job(server),
+                    ..self.spec.clone()
+                })),
             },
             based_on: self.generations.get(server).cloned(),
-            secrets: BTreeMap::new(),
+            secrets: self.alias_secrets(server),
         };
         let peer = self.peer(server);
         let end = Instant::now() + PATIENCE;
@@ -106,9 +112,37 @@ impl Pair {
         } else {
             ("siteServer", Role::SiteServer, PORT, settings)
         };
-        let spec = InstanceSpec {
+        let own = self.spec_of(server, role, Program::BuiltIn, port, settings);
+        let mut instances = BTreeMap::from([(group(name), own)]);
+        if server == SERVERS[0] {
+            // Nothing that is measured shares memory with them.
+            let command = vec![
+                program("site-agent").display().to_string(),
+                "role".to_owned(),
+                "placeholder".to_owned(),
+            ];
+            for number in 0..self.with.instances {
+                let command = Program::Command(command.clone());
+                let port = BESIDE_PORT + number;
+                let nothing = serde_json::Value::Null;
+                let spec = self.spec_of(server, Role::Custom, command, port, nothing);
+                instances.insert(group(&format!("beside-{number}")), spec);
+            }
+        }
+        instances
+    }
+
+    fn spec_of(
+        &self,
+        server: &str,
+        role: Role,
+        program: Program,
+        port: u16,
+        settings: serde_json::Value,
+    ) -> Box<InstanceSpec> {
+        Box::new(InstanceSpec {
             role,
-            program: Program::BuiltIn,
+            program,
             env: BTreeMap::new(),
             health: Some(HealthCheck {
                 probe: Probe::Http {
@@ -123,8 +157,7 @@ impl Pair {
             address: self.hosts.address(server).into(),
             port,
             settings,
-        };
-        [(GroupName::new(name).expect("a name"), Box::new(spec))].into()
+        })
     }
 
     /// Waits for every voter's ledger and the store, and makes them founders.
@@ -154,4 +187,8 @@ impl Pair {
         self.spec.founders = Some(founders);
         self.assign_all();
     }
+}
+
+fn group(name: &str) -> GroupName {
+    GroupName::new(name).expect("a name")
 }

@@ -1,18 +1,19 @@
-//! A client that writes without pause to every candidate directly, and notes when a write was accepted
-//! and by whom (H26).
+//! A client that writes without pause, to every candidate directly or where the site's alias leads, and
+//! notes when a write was accepted and by whom (H26).
 
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use hickory_proto::rr::{RData, RecordType};
 use serde::Deserialize;
 use site_agent::guard::timer::boot_ms;
 
-use super::{CANDIDATES, OBSERVER, PORT, Pair};
+use super::{ALIAS, CANDIDATES, OBSERVER, PORT, Pair};
+use crate::hosts::enter;
+use crate::sampler::ask;
 
 /// Between two writes to one candidate.
 const EVERY: Duration = Duration::from_millis(3);
@@ -36,6 +37,15 @@ pub struct Write {
     pub answered: u64,
 }
 
+/// How a client that goes by name treats what DNS told it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// It asks the authoritative server before each write.
+    AsksEachTime,
+    /// It keeps an answer as long as its TTL says, whatever becomes of the writes.
+    KeepsForTtl,
+}
+
 /// A writing client; it stops when it is dropped.
 pub struct Client {
     stop: Arc<AtomicBool>,
@@ -57,12 +67,31 @@ impl Client {
     #[must_use]
     pub fn start(pair: &Pair) -> Self {
         let servers = CANDIDATES.map(|server| (server, (pair.hosts.address(server), PORT).into()));
-        let file = pair.hosts.namespace_file(OBSERVER);
-        Self::begin(&servers, move || {
-            let file = std::fs::File::open(&file).expect("the observer's namespace");
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                .expect("root may enter a namespace");
-        })
+        Self::begin(&servers, entering(pair))
+    }
+
+    /// Starts writing to whom the pair's alias leads to, from the observer's host.
+    ///
+    /// # Panics
+    /// When the system gives no threads.
+    #[must_use]
+    pub fn start_by_name(pair: &Pair, naming: Naming) -> Self {
+        let (stop, writes) = <(Arc<AtomicBool>, Arc<Mutex<Vec<Write>>>)>::default();
+        let entering = entering(pair);
+        let dns = pair.dns_server();
+        let of = CANDIDATES.map(|server| (pair.hosts.address(server), server));
+        let thread = std::thread::spawn({
+            let (stop, writes) = (Arc::clone(&stop), Arc::clone(&writes));
+            move || {
+                entering();
+                write_by_name(dns, naming, &of, &stop, &writes);
+            }
+        });
+        Self {
+            stop,
+            writes,
+            threads: vec![thread],
+        }
     }
 
     /// Starts writing to these site servers, from here.
@@ -77,15 +106,15 @@ impl Client {
 
     fn begin(
         servers: &[(&'static str, SocketAddr)],
-        enter: impl Fn() + Clone + Send + 'static,
+        entering: impl Fn() + Clone + Send + 'static,
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let writes: Arc<Mutex<Vec<Write>>> = Arc::default();
         let thread = |(server, address): &(&'static str, SocketAddr)| {
             let (stop, writes) = (Arc::clone(&stop), Arc::clone(&writes));
-            let (server, address, enter) = (*server, *address, enter.clone());
+            let (server, address, entering) = (*server, *address, entering.clone());
             std::thread::spawn(move || {
-                enter();
+                entering();
                 write_on(server, address, &stop, &writes);
             })
         };
@@ -116,12 +145,12 @@ impl Client {
     /// When there is none in time.
     #[must_use]
     pub fn next_after(&self, moment: u64, within: Duration) -> Write {
-        let end = std::time::Instant::now() + within;
+        let end = Instant::now() + within;
         loop {
             if let Some(write) = self.first_after(moment) {
                 return write;
             }
-            assert!(std::time::Instant::now() < end, "no write was accepted");
+            assert!(Instant::now() < end, "no write was accepted");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -132,7 +161,7 @@ impl Client {
     /// When there is none in time.
     #[must_use]
     pub fn next_by(&self, server: &str, moment: u64, within: Duration) -> Write {
-        let end = std::time::Instant::now() + within;
+        let end = Instant::now() + within;
         loop {
             let found = self
                 .lock()
@@ -142,10 +171,7 @@ impl Client {
             if let Some(write) = found {
                 return write;
             }
-            assert!(
-                std::time::Instant::now() < end,
-                "{server} accepted no write"
-            );
+            assert!(Instant::now() < end, "{server} accepted no write");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -164,47 +190,106 @@ impl Drop for Client {
     }
 }
 
+/// Moves a thread onto the observer's host.
+fn entering(pair: &Pair) -> impl Fn() + Clone + Send + 'static {
+    let file = pair.hosts.namespace_file(OBSERVER);
+    move || enter(&file)
+}
+
+/// Where it leads now, and how long that may be kept.
+fn resolve(dns: SocketAddr) -> Option<(Ipv4Addr, Duration)> {
+    let record = ask(dns, ALIAS, RecordType::A)?.into_iter().next()?;
+    let RData::A(address) = record.data else {
+        return None;
+    };
+    Some((address.0, Duration::from_secs(record.ttl.into())))
+}
+
+fn write_by_name(
+    dns: SocketAddr,
+    naming: Naming,
+    of: &[(Ipv4Addr, &'static str)],
+    stop: &AtomicBool,
+    writes: &Mutex<Vec<Write>>,
+) {
+    let writer = Writer::new();
+    let mut known: Option<(Ipv4Addr, Instant)> = None;
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        let asked = Instant::now();
+        if naming == Naming::AsksEachTime || known.is_none_or(|(_, until)| until <= asked) {
+            known = resolve(dns).map(|(address, ttl)| (address, asked + ttl));
+        }
+        let led = known.and_then(|(address, _)| of.iter().find(|(at, _)| *at == address));
+        if let Some((address, server)) = led {
+            number += 1;
+            let id = format!("{naming:?}-{number}");
+            let url = format!("http://{address}:{PORT}/v1/write");
+            let accepted = writer.write(server, &url, id);
+            let mut writes = writes.lock().unwrap_or_else(PoisonError::into_inner);
+            writes.extend(accepted);
+        }
+        std::thread::sleep(EVERY);
+    }
+}
+
 fn write_on(
     server: &'static str,
     address: SocketAddr,
     stop: &AtomicBool,
     writes: &Mutex<Vec<Write>>,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(WITHIN)
-        .build()
-        .expect("fixed settings make a client");
+    let writer = Writer::new();
     let url = format!("http://{address}/v1/write");
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
         number += 1;
-        let id = format!("{server}-{number}");
+        let accepted = writer.write(server, &url, format!("{server}-{number}"));
+        writes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(accepted);
+        std::thread::sleep(EVERY);
+    }
+}
+
+/// Sends writes, one at a time.
+struct Writer {
+    runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
+}
+
+impl Writer {
+    fn new() -> Self {
+        Self {
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime"),
+            client: reqwest::Client::builder()
+                .no_proxy()
+                .timeout(WITHIN)
+                .build()
+                .expect("fixed settings make a client"),
+        }
+    }
+
+    /// The write, where it was acknowledged.
+    fn write(&self, by: &'static str, url: &str, id: String) -> Option<Write> {
         let sent = boot_ms();
         let body = serde_json::json!({"id": id, "text": ""});
-        let accepted = runtime.block_on(async {
-            let answer = client.post(&url).json(&body).send().await.ok()?;
+        let accepted = self.runtime.block_on(async {
+            let answer = self.client.post(url).json(&body).send().await.ok()?;
             let answer = answer.error_for_status().ok()?;
             answer.json::<Accepted>().await.ok()
         });
-        if let Some(Accepted { sequence, term }) = accepted {
-            let write = Write {
-                id,
-                sequence,
-                term,
-                by: server,
-                sent,
-                answered: boot_ms(),
-            };
-            writes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(write);
-        }
-        std::thread::sleep(EVERY);
+        accepted.map(|Accepted { sequence, term }| Write {
+            id,
+            sequence,
+            term,
+            by,
+            sent,
+            answered: boot_ms(),
+        })
     }
 }

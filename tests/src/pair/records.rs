@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -46,6 +47,59 @@ struct Page {
     entries: Vec<Entry>,
 }
 
+/// How long a store may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What was read of a store's log. The store keeps the newest entries only.
+#[derive(Debug)]
+pub struct LogReader {
+    store: SocketAddr,
+    runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
+    from: u64,
+    entries: Vec<Entry>,
+}
+
+impl LogReader {
+    fn new(store: SocketAddr) -> Self {
+        Self {
+            store,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime"),
+            client: reqwest::Client::builder()
+                .no_proxy()
+                // A kept connection may be one to a store that was killed since.
+                .pool_max_idle_per_host(0)
+                .timeout(ANSWER)
+                .build()
+                .expect("fixed settings make a client"),
+            from: 1,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Reads on to the end of what is there now. What was read stays when it fails: the store may be
+    /// one of what was broken.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn read_on(&mut self) -> Result<(), reqwest::Error> {
+        loop {
+            let url = format!("http://{}/v1/log?from={}", self.store, self.from);
+            let page: Page = self
+                .runtime
+                .block_on(async { self.client.get(&url).send().await?.json().await })?;
+            if page.entries.is_empty() {
+                return Ok(());
+            }
+            self.from = page.next;
+            self.entries.extend(page.entries);
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Line {
@@ -65,30 +119,13 @@ pub struct Records {
 }
 
 impl Records {
-    /// The whole log of the store.
+    /// The store's log, to be read while it grows.
     ///
     /// # Panics
-    /// When the store does not answer.
+    /// When the system gives no runtime.
     #[must_use]
-    pub fn log(&self) -> Vec<Entry> {
-        let client = reqwest::Client::builder().no_proxy().build();
-        let client = client.expect("fixed settings make a client");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let (mut from, mut log) = (1, Vec::new());
-        loop {
-            let url = format!("http://{}/v1/log?from={from}", self.store);
-            let page: Page = runtime
-                .block_on(async { client.get(&url).send().await?.json().await })
-                .expect("the store answers");
-            if page.entries.is_empty() {
-                return log;
-            }
-            from = page.next;
-            log.extend(page.entries);
-        }
+    pub fn log(&self) -> LogReader {
+        LogReader::new(self.store)
     }
 
     /// When each site server worked.
@@ -128,9 +165,17 @@ impl Records {
     /// # Panics
     /// Where one of them does not hold.
     pub fn judge(&self, writes: &[Write]) {
-        let log = self.log();
-        judge_log(&log);
-        judge_writes(&log, writes);
+        self.judge_by(self.log(), writes);
+    }
+
+    /// The same by a log that was read meanwhile: for runs in which the store forgets its beginning.
+    ///
+    /// # Panics
+    /// Where one of them does not hold.
+    pub fn judge_by(&self, mut log: LogReader, writes: &[Write]) {
+        log.read_on().expect("the store answers");
+        judge_log(&log.entries);
+        judge_writes(&log.entries, writes);
         judge_intervals(&self.intervals(), writes, &self.pauses);
     }
 }

@@ -43,6 +43,11 @@ fn a_site_with_fixed_voters_is_safe_and_comes_back() {
             &std::format!("seed {seed}: a needless failover"),
         );
         site.must(before == site.notes.len(), "quiet");
+        let unheard = site.unheard();
+        site.must(
+            unheard.is_empty(),
+            &std::format!("seed {seed}: {unheard:?} never answer their holder"),
+        );
     }
 }
 

@@ -309,7 +309,15 @@ fn h11_a_handover_goes_to_the_one_that_was_asked_for() {
         std::slice::from_ref(&not_ready)
     );
     tell(&mut node, 1_200, 1, renewed(1_000, true));
-    assert_eq!(refusals(&mut node, 3_201, 1), [not_ready]);
+    assert_eq!(
+        refusals(&mut node, 3_201, 1),
+        std::slice::from_ref(&not_ready)
+    );
+    // Ready a moment ago, and not any more: its store went with the holder's.
+    let mut node = holder();
+    tell(&mut node, 1_200, 1, renewed(1_000, true));
+    tell(&mut node, 1_250, 1, renewed(1_000, false));
+    assert_eq!(refusals(&mut node, 1_260, 1), [not_ready]);
     let mut node = holder();
     tell(&mut node, 1_200, 1, renewed(1_000, true));
     let begun = take(&mut node, 1_300, Input::HandOver { to: to.clone() });

@@ -304,6 +304,18 @@ impl Site {
             .collect()
     }
 
+    /// Voters that a holder has not heard for longer than a promise.
+    pub(super) fn unheard(&self) -> Vec<Host> {
+        let silent = |machine: &Machine| -> Vec<Host> {
+            let now = machine.clock(self.now);
+            let node = machine.node.iter();
+            node.flat_map(|node| node.silent(now))
+                .map(|voter| voter.name)
+                .collect()
+        };
+        self.machines.values().flat_map(silent).collect()
+    }
+
     pub(super) fn input(&mut self, host: Host, input: Input<Host>) {
         let now = self.now;
         let machine = self.machines.get_mut(&host).unwrap();
