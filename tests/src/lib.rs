@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod chance;
 pub mod cut;
+pub mod disk;
 pub mod harness;
 pub mod hosts;
 pub mod large;

@@ -30,6 +30,7 @@ pub use client::{Client, Write};
 pub use faults::Fault;
 pub use records::{Entry, Interval, Records, STORE_PORT};
 
+use crate::disk::Disk;
 use crate::hosts::Hosts;
 use crate::processes::{
     become_subreaper, command_line, descendants, kill_descendants, program, signal, start,
@@ -59,7 +60,14 @@ pub struct Pair {
     number: u64,
     generations: BTreeMap<String, stead_schemas::generation::Generation>,
     pauses: Mutex<Vec<(&'static str, u64)>>,
+    /// By server, where they were asked for.
+    disks: BTreeMap<&'static str, Disk>,
+    clocks: Clocks,
 }
+
+/// How far ahead of the kernel's the clocks of a server are, boot time and monotonic alike; in
+/// seconds.
+pub type Clocks = BTreeMap<&'static str, u64>;
 
 impl Pair {
     /// A site whose declared active works. Moves the calling thread onto the observer's host for
@@ -69,6 +77,28 @@ impl Pair {
     /// When it does not come to that.
     #[must_use]
     pub fn start() -> Self {
+        Self::begin(&[], Clocks::new())
+    }
+
+    /// The same, and every server has a small disk of its own for its state, which can be broken.
+    ///
+    /// # Panics
+    /// See [`Pair::start`].
+    #[must_use]
+    pub fn start_on_disks() -> Self {
+        Self::begin(&SERVERS, Clocks::new())
+    }
+
+    /// The same with the kernel's disk, and clocks that differ.
+    ///
+    /// # Panics
+    /// See [`Pair::start`].
+    #[must_use]
+    pub fn start_with_clocks(clocks: Clocks) -> Self {
+        Self::begin(&[], clocks)
+    }
+
+    fn begin(disks: &[&'static str], clocks: Clocks) -> Self {
         become_subreaper();
         // Clients of plain HTTP ask for one, too.
         site_agent::init_crypto();
@@ -93,8 +123,13 @@ impl Pair {
             number: 0,
             generations: BTreeMap::new(),
             pauses: Mutex::default(),
+            disks: BTreeMap::new(),
+            clocks,
         };
         pair.make_certificates();
+        for server in disks {
+            pair.make_disk(server);
+        }
         for server in SERVERS {
             pair.start_agent(server);
         }
@@ -102,6 +137,28 @@ impl Pair {
         pair.found();
         pair.until_works("p01-a");
         pair
+    }
+
+    /// What a role keeps is not on it: a broken disk of the witness breaks its vote, not the store.
+    fn make_disk(&mut self, server: &'static str) {
+        let (state, data) = (
+            self.state(server),
+            self.folder.path().join(format!("{server}.data")),
+        );
+        let image = self.folder.path().join(format!("{server}.img"));
+        let mut disk = Disk::mount(&image, &state);
+        if server == SERVERS[2] {
+            disk.spare("data", &data);
+        }
+        self.disks.insert(server, disk);
+    }
+
+    /// The disk that a server's state is on.
+    ///
+    /// # Panics
+    /// When the pair was started without.
+    pub fn disk(&mut self, server: &str) -> &mut Disk {
+        self.disks.get_mut(server).expect("a pair with disks")
     }
 
     fn make_certificates(&mut self) {
@@ -169,7 +226,11 @@ spec:
             files.key.display(),
         );
         fs::write(&config, yaml).expect("a config");
-        let mut command = self.hosts.command(server, &program("site-agent"));
+        let agent = program("site-agent");
+        let mut command = match self.clocks.get(server) {
+            Some(ahead) => self.hosts.command_ahead(server, *ahead, &agent),
+            None => self.hosts.command(server, &agent),
+        };
         command.args(["run", "--config"]).arg(&config);
         let log = self.folder.path().join(format!("{server}.log"));
         let child = start(&mut command, &log);
@@ -375,11 +436,14 @@ spec:
 
 impl Drop for Pair {
     fn drop(&mut self) {
+        // Nothing that waits for a disk can be killed.
+        self.disks.values_mut().for_each(Disk::thaw);
         for server in SERVERS {
             self.signal_server(server, Signal::CONT);
             self.kill_server(server);
         }
         kill_descendants();
+        self.disks.clear();
         if std::thread::panicking() {
             eprintln!("{}", self.describe());
         }

@@ -116,7 +116,7 @@ fn i5_random_faults_in_a_row_lose_nothing_and_the_site_is_whole_at_the_end() {
     let seed = number("STEAD_SEED").unwrap_or_else(boot_ms);
     println!("seed {seed}");
     let mut chance = Chance::new(seed);
-    let mut pair = Pair::start();
+    let mut pair = Pair::start_on_disks();
     let client = Client::start(&pair);
     let mut failovers = 0;
     for done in 0..count {
