@@ -16,3 +16,4 @@ pub mod remote;
 pub mod sampler;
 pub mod sources;
 pub mod topology;
+pub mod wall;

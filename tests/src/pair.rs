@@ -62,12 +62,23 @@ pub struct Pair {
     pauses: Mutex<Vec<(&'static str, u64)>>,
     /// By server, where they were asked for.
     disks: BTreeMap<&'static str, Disk>,
-    clocks: Clocks,
+    machines: Machines,
 }
 
 /// How far ahead of the kernel's the clocks of a server are, boot time and monotonic alike; in
 /// seconds.
 pub type Clocks = BTreeMap<&'static str, u64>;
+
+/// What the servers of a pair have of their own, beside network and processes.
+#[derive(Debug, Default)]
+pub struct Machines {
+    /// A small disk each for its state, which can be broken.
+    pub disks: bool,
+    /// Boot time and monotonic clocks that differ.
+    pub clocks: Clocks,
+    /// A wall clock each, which can be set.
+    pub walls: bool,
+}
 
 impl Pair {
     /// A site whose declared active works. Moves the calling thread onto the observer's host for
@@ -77,28 +88,15 @@ impl Pair {
     /// When it does not come to that.
     #[must_use]
     pub fn start() -> Self {
-        Self::begin(&[], Clocks::new())
+        Self::start_on(Machines::default())
     }
 
-    /// The same, and every server has a small disk of its own for its state, which can be broken.
+    /// The same on such machines.
     ///
     /// # Panics
     /// See [`Pair::start`].
     #[must_use]
-    pub fn start_on_disks() -> Self {
-        Self::begin(&SERVERS, Clocks::new())
-    }
-
-    /// The same with the kernel's disk, and clocks that differ.
-    ///
-    /// # Panics
-    /// See [`Pair::start`].
-    #[must_use]
-    pub fn start_with_clocks(clocks: Clocks) -> Self {
-        Self::begin(&[], clocks)
-    }
-
-    fn begin(disks: &[&'static str], clocks: Clocks) -> Self {
+    pub fn start_on(machines: Machines) -> Self {
         become_subreaper();
         // Clients of plain HTTP ask for one, too.
         site_agent::init_crypto();
@@ -124,11 +122,16 @@ impl Pair {
             generations: BTreeMap::new(),
             pauses: Mutex::default(),
             disks: BTreeMap::new(),
-            clocks,
+            machines,
         };
         pair.make_certificates();
-        for server in disks {
-            pair.make_disk(server);
+        for server in SERVERS {
+            if pair.machines.disks {
+                pair.make_disk(server);
+            }
+            if pair.machines.walls {
+                pair.set_wall(server, 0);
+            }
         }
         for server in SERVERS {
             pair.start_agent(server);
@@ -159,6 +162,18 @@ impl Pair {
     /// When the pair was started without.
     pub fn disk(&mut self, server: &str) -> &mut Disk {
         self.disks.get_mut(server).expect("a pair with disks")
+    }
+
+    fn wall(&self, server: &str) -> PathBuf {
+        self.folder.path().join(format!("{server}.wall"))
+    }
+
+    /// Sets the wall clock of a server's agent so many seconds ahead of the machine's, or behind it.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn set_wall(&self, server: &str, seconds: i64) {
+        crate::wall::set(&self.wall(server), seconds);
     }
 
     fn make_certificates(&mut self) {
@@ -227,11 +242,14 @@ spec:
         );
         fs::write(&config, yaml).expect("a config");
         let agent = program("site-agent");
-        let mut command = match self.clocks.get(server) {
+        let mut command = match self.machines.clocks.get(server) {
             Some(ahead) => self.hosts.command_ahead(server, *ahead, &agent),
             None => self.hosts.command(server, &agent),
         };
         command.args(["run", "--config"]).arg(&config);
+        if self.machines.walls {
+            command.envs(crate::wall::environment(&self.wall(server)));
+        }
         let log = self.folder.path().join(format!("{server}.log"));
         let child = start(&mut command, &log);
         self.agents.insert(server.to_owned(), child);

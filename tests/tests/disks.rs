@@ -6,11 +6,18 @@ use std::time::Duration;
 use rustix::process::Signal;
 use site_agent::guard::timer::boot_ms;
 use stead_schemas::lease::LeasePart;
-use system_tests::pair::{Client, PATIENCE, Pair};
+use system_tests::pair::{Client, Machines, PATIENCE, Pair};
 use system_tests::processes::signal;
 
 /// Longer than a lease and an election; what must not happen has no event to wait for.
 const NOBODY: Duration = Duration::from_secs(8);
+
+fn on_disks() -> Machines {
+    Machines {
+        disks: true,
+        ..Machines::default()
+    }
+}
 
 fn is_not_ready(pair: &Pair, server: &str, because: &str) {
     pair.until(server, because, |lease| {
@@ -22,7 +29,7 @@ fn is_not_ready(pair: &Pair, server: &str, because: &str) {
 /// A renewal proves progress (design section 6): a disk that takes no vote takes no lease either.
 #[test]
 fn fault_33_34_an_active_whose_disk_is_full_or_stalls_is_followed_by_the_passive() {
-    let mut pair = Pair::start_on_disks();
+    let mut pair = Pair::start_on(on_disks());
     let client = Client::start(&pair);
     assert_eq!(client.next_after(boot_ms(), PATIENCE).by, "p01-a");
 
@@ -51,7 +58,7 @@ fn fault_33_34_an_active_whose_disk_is_full_or_stalls_is_followed_by_the_passive
 /// H11: whose vote can't be kept is no successor, and the active goes on in its term.
 #[test]
 fn fault_33_34_a_passive_whose_disk_is_full_or_stalls_is_not_ready() {
-    let mut pair = Pair::start_on_disks();
+    let mut pair = Pair::start_on(on_disks());
     let client = Client::start(&pair);
     let before = client.next_after(boot_ms(), PATIENCE);
 
@@ -81,7 +88,7 @@ fn fault_33_34_a_passive_whose_disk_is_full_or_stalls_is_not_ready() {
 /// I4: no grant without a durable vote. The active goes on without one, a successor can't.
 #[test]
 fn fault_33_34_a_witness_whose_disk_is_full_or_stalls_has_no_vote() {
-    let mut pair = Pair::start_on_disks();
+    let mut pair = Pair::start_on(on_disks());
     let client = Client::start(&pair);
     let mut before = client.next_after(boot_ms(), PATIENCE);
     for stalls in [false, true] {

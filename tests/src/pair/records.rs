@@ -146,7 +146,7 @@ impl Pair {
         Records {
             store: (self.hosts.address("p01-w"), STORE_PORT).into(),
             folders: CANDIDATES.map(folder).into(),
-            clocks: self.clocks.clone(),
+            clocks: self.machines.clocks.clone(),
             pauses: self.pauses(),
         }
     }
