@@ -157,8 +157,9 @@ impl Hosts {
 
     /// Takes every cut at this host back.
     pub fn join(&self, name: &str) {
-        let args = ["nft", "flush", "ruleset"];
-        within(&self.namespace(name), &args);
+        // Added first: there may be none. Whatever else filters there stays.
+        let rules = "add table inet cut; delete table inet cut";
+        within(&self.namespace(name), &["nft", rules]);
     }
 }
 

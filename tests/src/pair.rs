@@ -78,6 +78,8 @@ pub struct Machines {
     pub clocks: Clocks,
     /// A wall clock each, which can be set.
     pub walls: bool,
+    /// The fence in the kernel.
+    pub fence: bool,
 }
 
 impl Pair {
@@ -232,10 +234,16 @@ spec:
   hierarchy: {HIERARCHY}
   listen: \"{}:7443\"
   stateDir: {}
+  networkFence: {}
   tls: {{ca: {}, cert: {}, key: {}}}
 ",
             self.hosts.address(server),
             self.state(server).display(),
+            if self.machines.fence {
+                "nftables"
+            } else {
+                "off"
+            },
             files.ca.display(),
             files.cert.display(),
             files.key.display(),
