@@ -18,7 +18,7 @@ use crate::hosts::run;
 const BYTES: u64 = 24 * 1024 * 1024;
 /// How often whoever fills it looks for room.
 const GREED: Duration = Duration::from_millis(10);
-const CHUNK: [u8; 256 * 1024] = [0; 256 * 1024];
+static CHUNK: [u8; 256 * 1024] = [0; 256 * 1024];
 
 /// A mounted disk.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use site_agent::guard::timer::boot_ms;
-use system_tests::pair::{Client, PATIENCE, Records, STORE_PORT};
+use system_tests::pair::{Client, Clocks, PATIENCE, Records, STORE_PORT};
 use system_tests::processes::{
     become_subreaper, cgroups, descendants, kill_descendants, program, signal, start, wait_until,
 };
@@ -273,6 +273,7 @@ fn i6_the_labs_pair_fails_over_whatever_breaks_it() {
         folders: ["p01-a", "p01-b"]
             .map(|server| (server, folder(server).join("data/siteServer")))
             .into(),
+        clocks: Clocks::new(),
         pauses: vec![("p01-a", frozen)],
     };
     records.judge(&writes);

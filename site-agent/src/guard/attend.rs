@@ -6,7 +6,7 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::{PipeReader, Read};
+use std::io::{self, PipeReader, Read};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
@@ -338,21 +338,32 @@ impl Guard {
             return Err("this guard ends".to_owned());
         }
         let term = allow.term;
+        let before = self.charge.clone();
         let until = self.charge.allow(boot_ms(), allow)?;
+        self.workload.refresh();
+        if let Err(error) = self.extend_network(until) {
+            self.charge = before;
+            return Err(format!("nftables takes no deadline: {error}"));
+        }
         if let Err(error) = self.alarm.set(until) {
             self.kill("no deadline can be armed");
             return Err(format!("no deadline can be armed: {error}"));
-        }
-        self.workload.refresh();
-        if let (Some(network), Some(cgroup)) = (&mut self.network, self.workload.number()) {
-            let left = Duration::from_millis(until.saturating_sub(boot_ms()));
-            let extended = network.extend(cgroup, left);
-            extended.map_err(|error| format!("nftables takes no deadline: {error}"))?;
         }
         if let Some(allowed) = self.charge.allowed() {
             self.courier.hold(&allowed.release.peers);
         }
         Ok(FromGuard::Allowed { term, until })
+    }
+
+    /// Where nothing was started yet there is nothing to cut off: it is looked for at each deadline.
+    fn extend_network(&mut self, until: u64) -> io::Result<()> {
+        let (Some(network), Some(cgroup)) = (&mut self.network, self.workload.number()) else {
+            return Ok(());
+        };
+        network.extend(
+            cgroup,
+            Duration::from_millis(until.saturating_sub(boot_ms())),
+        )
     }
 
     fn end(&mut self, term: u64) -> Result<FromGuard, String> {
