@@ -18,6 +18,8 @@ mod journal;
 pub mod link;
 mod lock;
 pub mod message;
+pub mod network;
+mod nftables;
 pub mod timer;
 mod watched;
 mod workload;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use stead_schemas::declared::settings::{AgentConfig, CgroupUse};
+use stead_schemas::declared::settings::{AgentConfig, CgroupUse, NetworkFence};
 use stead_schemas::names::{IdentityKind, ServerName};
 use stead_wire::local::of_listener;
 use stead_wire::material::Material;
@@ -28,9 +28,12 @@ use crate::agent::{Agent, first_report};
 use crate::api::Api;
 use crate::board::Board;
 use crate::certificates::Certificates;
+use crate::guard::GROUP;
+use crate::guard::network::{self, NetworkError};
 use crate::layout::{Layout, SOCKET};
 use crate::ledger::{Ledger, LedgerError, Owner, machine_id};
-use crate::processes::{self, cgroup};
+use crate::processes;
+use crate::processes::cgroup::{self, Cgroup};
 use crate::seat::{Seat, Surroundings};
 use crate::supervisor::{Context, Supervisor};
 use crate::{chain, config};
@@ -75,6 +78,7 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
         own,
         client: crate::net::probe_client(own),
     });
+    fence_network(&config, &context).await?;
     let seat = take_seat(file, &config, &context, &client_tls, &ledger);
     let supervisor = Supervisor::start(context, ledger.assignment.as_ref(), &ledger.secrets).await;
     layout.secrets().retain(&ledger.secrets);
@@ -140,6 +144,18 @@ fn open_ledger(config: &AgentConfig, layout: &Layout) -> Result<Ledger, LedgerEr
     };
     let kept = Ledger::load(layout.root(), &owner)?;
     Ok(kept.unwrap_or_else(|| Ledger::new(owner)))
+}
+
+/// The kernel's part of the fence, where it is wanted: without it the agent does not start.
+async fn fence_network(config: &AgentConfig, context: &Context) -> Result<(), NetworkError> {
+    match (config.spec.network_fence, &context.cgroups) {
+        (NetworkFence::Off, _) => Ok(()),
+        (NetworkFence::Nftables, None) => Err(NetworkError::NoCgroup),
+        (NetworkFence::Nftables, Some(dir)) => {
+            let cgroup = Cgroup::at(dir.join(GROUP));
+            network::make(cgroup.dir(), cgroup.depth()).await
+        }
+    }
 }
 
 /// The server's seat in its site's lease, taken where the assignment in force has one.

@@ -2,7 +2,8 @@
 //! a namespace that nothing else is in. Nothing outside of them is reached, and all of it is gone when
 //! the value is dropped.
 //!
-//! Needs root, `ip` and `nft`. One kernel: every host reads the same boot-time clock (H26).
+//! Needs root, `ip` and `nft`. One kernel: every host reads the same boot-time clock (H26), unless a
+//! program on it is started ahead of it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -95,6 +96,19 @@ impl Hosts {
         command
     }
 
+    /// The same, in a time namespace of its own: its boot time and its monotonic clock are so many
+    /// seconds ahead of the kernel's.
+    #[must_use]
+    pub fn command_ahead(&self, name: &str, seconds: u64, program: &Path) -> Command {
+        let mut command = self.command(name, Path::new("unshare"));
+        command
+            .arg("--time")
+            .arg(format!("--boottime={seconds}"))
+            .arg(format!("--monotonic={seconds}"))
+            .arg(program);
+        command
+    }
+
     /// Moves the calling thread onto this host; whatever it opens from now on is there.
     ///
     /// # Panics
@@ -141,8 +155,9 @@ impl Hosts {
 
     /// Takes every cut at this host back.
     pub fn join(&self, name: &str) {
-        let args = ["nft", "flush", "ruleset"];
-        within(&self.namespace(name), &args);
+        // Added first: there may be none. Whatever else filters there stays.
+        let rules = "add table inet cut; delete table inet cut";
+        within(&self.namespace(name), &["nft", rules]);
     }
 }
 
@@ -176,7 +191,8 @@ fn within(namespace: &str, args: &[&str]) {
     run("ip", &[&["netns", "exec", namespace], args].concat());
 }
 
-fn run(program: &str, args: &[&str]) {
+/// Runs a tool of the system, to its end.
+pub(crate) fn run(program: &str, args: &[&str]) {
     let done = Command::new(program).args(args).output();
     let done = done.unwrap_or_else(|error| panic!("{program}: {error} (tests/run installs it)"));
     assert!(

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::pair::{Records, STORE_PORT};
+use crate::pair::{Clocks, Records, STORE_PORT};
 use crate::processes::{become_subreaper, kill_descendants, program, signal, start, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -227,6 +227,7 @@ impl Lab {
                 .candidates
                 .map(|(name, _)| (name, servers.join(name).join("state/data/siteServer")))
                 .into(),
+            clocks: Clocks::new(),
             pauses,
         }
     }

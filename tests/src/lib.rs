@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod chance;
 pub mod cut;
+pub mod disk;
 pub mod harness;
 pub mod hosts;
 pub mod lab;
@@ -16,3 +17,4 @@ pub mod remote;
 pub mod sampler;
 pub mod sources;
 pub mod topology;
+pub mod wall;

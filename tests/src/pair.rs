@@ -32,6 +32,7 @@ pub use client::{Client, Naming, Write};
 pub use faults::Fault;
 pub use records::{Entry, Interval, LogReader, Records, STORE_PORT};
 
+use crate::disk::Disk;
 use crate::hosts::Hosts;
 use crate::processes::{
     become_subreaper, command_line, descendants, kill_descendants, program, signal, start,
@@ -63,6 +64,9 @@ pub struct Pair {
     generations: BTreeMap<String, stead_schemas::generation::Generation>,
     pauses: Mutex<Vec<(&'static str, u64)>>,
     with: With,
+    /// By server, where they were asked for.
+    disks: BTreeMap<&'static str, Disk>,
+    machines: Machines,
 }
 
 /// What a pair has beside the least.
@@ -75,6 +79,23 @@ struct With {
     instances: u16,
 }
 
+/// How far ahead of the kernel's the clocks of a server are, boot time and monotonic alike; in
+/// seconds.
+pub type Clocks = BTreeMap<&'static str, u64>;
+
+/// What the servers of a pair have of their own, beside network and processes.
+#[derive(Debug, Default)]
+pub struct Machines {
+    /// A small disk each for its state, which can be broken.
+    pub disks: bool,
+    /// Boot time and monotonic clocks that differ.
+    pub clocks: Clocks,
+    /// A wall clock each, which can be set.
+    pub walls: bool,
+    /// The fence in the kernel.
+    pub fence: bool,
+}
+
 impl Pair {
     /// A site whose declared active works. Moves the calling thread onto the observer's host for
     /// good.
@@ -83,7 +104,7 @@ impl Pair {
     /// When it does not come to that.
     #[must_use]
     pub fn start() -> Self {
-        Self::begin(With::default())
+        Self::begin(With::default(), Machines::default())
     }
 
     /// The same with a DNS server, where its alias is published.
@@ -92,10 +113,11 @@ impl Pair {
     /// When it does not come to that.
     #[must_use]
     pub fn start_published() -> Self {
-        let pair = Self::begin(With {
+        let with = With {
             dns: true,
             ..With::default()
-        });
+        };
+        let pair = Self::begin(with, Machines::default());
         pair.until_published("p01-a");
         pair
     }
@@ -106,10 +128,11 @@ impl Pair {
     /// When it does not come to that.
     #[must_use]
     pub fn start_beside(instances: u16) -> Self {
-        let pair = Self::begin(With {
+        let with = With {
             instances,
             ..With::default()
-        });
+        };
+        let pair = Self::begin(with, Machines::default());
         pair.until_report("p01-a", "every instance is healthy", |report| {
             let all = report.instances.values();
             all.filter(|one| one.health == Health::Healthy).count() == usize::from(instances) + 1
@@ -117,7 +140,16 @@ impl Pair {
         pair
     }
 
-    fn begin(with: With) -> Self {
+    /// The same on such machines.
+    ///
+    /// # Panics
+    /// See [`Pair::start`].
+    #[must_use]
+    pub fn start_on(machines: Machines) -> Self {
+        Self::begin(With::default(), machines)
+    }
+
+    fn begin(with: With, machines: Machines) -> Self {
         become_subreaper();
         // Clients of plain HTTP ask for one, too.
         site_agent::init_crypto();
@@ -144,10 +176,20 @@ impl Pair {
             generations: BTreeMap::new(),
             pauses: Mutex::default(),
             with,
+            disks: BTreeMap::new(),
+            machines,
         };
         pair.make_certificates();
         if with.dns {
             pair.start_dns();
+        }
+        for server in SERVERS {
+            if pair.machines.disks {
+                pair.make_disk(server);
+            }
+            if pair.machines.walls {
+                pair.set_wall(server, 0);
+            }
         }
         for server in SERVERS {
             pair.start_agent(server);
@@ -156,6 +198,40 @@ impl Pair {
         pair.found();
         pair.until_works("p01-a");
         pair
+    }
+
+    /// What a role keeps is not on it: a broken disk of the witness breaks its vote, not the store.
+    fn make_disk(&mut self, server: &'static str) {
+        let (state, data) = (
+            self.state(server),
+            self.folder.path().join(format!("{server}.data")),
+        );
+        let image = self.folder.path().join(format!("{server}.img"));
+        let mut disk = Disk::mount(&image, &state);
+        if server == SERVERS[2] {
+            disk.spare("data", &data);
+        }
+        self.disks.insert(server, disk);
+    }
+
+    /// The disk that a server's state is on.
+    ///
+    /// # Panics
+    /// When the pair was started without.
+    pub fn disk(&mut self, server: &str) -> &mut Disk {
+        self.disks.get_mut(server).expect("a pair with disks")
+    }
+
+    fn wall(&self, server: &str) -> PathBuf {
+        self.folder.path().join(format!("{server}.wall"))
+    }
+
+    /// Sets the wall clock of a server's agent so many seconds ahead of the machine's, or behind it.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn set_wall(&self, server: &str, seconds: i64) {
+        crate::wall::set(&self.wall(server), seconds);
     }
 
     fn make_certificates(&mut self) {
@@ -214,17 +290,30 @@ spec:
   hierarchy: {HIERARCHY}
   listen: \"{}:7443\"
   stateDir: {}
+  networkFence: {}
   tls: {{ca: {}, cert: {}, key: {}}}
 ",
             self.hosts.address(server),
             self.state(server).display(),
+            if self.machines.fence {
+                "nftables"
+            } else {
+                "off"
+            },
             files.ca.display(),
             files.cert.display(),
             files.key.display(),
         );
         fs::write(&config, yaml).expect("a config");
-        let mut command = self.hosts.command(server, &self.program_of(server));
+        let agent = self.program_of(server);
+        let mut command = match self.machines.clocks.get(server) {
+            Some(ahead) => self.hosts.command_ahead(server, *ahead, &agent),
+            None => self.hosts.command(server, &agent),
+        };
         command.args(["run", "--config"]).arg(&config);
+        if self.machines.walls {
+            command.envs(crate::wall::environment(&self.wall(server)));
+        }
         let log = self.folder.path().join(format!("{server}.log"));
         let child = start(&mut command, &log);
         self.agents.insert(server.to_owned(), child);
@@ -452,11 +541,14 @@ spec:
 
 impl Drop for Pair {
     fn drop(&mut self) {
+        // Nothing that waits for a disk can be killed.
+        self.disks.values_mut().for_each(Disk::thaw);
         for server in SERVERS {
             self.signal_server(server, Signal::CONT);
             self.kill_server(server);
         }
         kill_descendants();
+        self.disks.clear();
         if std::thread::panicking() {
             eprintln!("{}", self.describe());
         }

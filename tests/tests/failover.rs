@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use site_agent::guard::timer::boot_ms;
 use system_tests::chance::Chance;
-use system_tests::pair::{Client, Fault, PATIENCE, Pair};
+use system_tests::pair::{Client, Fault, Machines, PATIENCE, Pair};
 use system_tests::processes::signal;
 
 /// After this nothing of an old term may come any more; there is no event to wait for.
@@ -116,7 +116,10 @@ fn i5_random_faults_in_a_row_lose_nothing_and_the_site_is_whole_at_the_end() {
     let seed = number("STEAD_SEED").unwrap_or_else(boot_ms);
     println!("seed {seed}");
     let mut chance = Chance::new(seed);
-    let mut pair = Pair::start();
+    let mut pair = Pair::start_on(Machines {
+        disks: true,
+        ..Machines::default()
+    });
     let client = Client::start(&pair);
     let mut failovers = 0;
     for done in 0..count {

@@ -267,6 +267,9 @@ pub struct AgentSettings {
     /// Whether instances are kept in cgroups (H10).
     #[serde(default)]
     pub cgroup: CgroupUse,
+    /// Whether the kernel drops what the site server sends once its lease is over (H10).
+    #[serde(default)]
+    pub network_fence: NetworkFence,
     /// Folder below which the built-in distribution point serves content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_dir: Option<PathBuf>,
@@ -281,6 +284,18 @@ pub enum CgroupUse {
     Auto,
     /// Never; processes are found by their descent.
     Off,
+}
+
+/// A fence in the kernel, beside agent and guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum NetworkFence {
+    /// None.
+    #[default]
+    Off,
+    /// An nftables table of the agent's own; needs cgroup version 2, `nft` and its rights. An agent
+    /// that can't have it does not start.
+    Nftables,
 }
 
 #[cfg(test)]

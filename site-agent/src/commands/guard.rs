@@ -12,11 +12,11 @@ use std::process::{Command, ExitCode};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use stead_schemas::declared::settings::TlsFiles;
+use stead_schemas::declared::settings::{NetworkFence, TlsFiles};
 
 use stead_wire::local::of_listener;
 
-use crate::guard::{self, GROUP, Setting};
+use crate::guard::{self, GROUP, Setting, network};
 use crate::layout::Layout;
 use crate::processes::cgroup::Cgroup;
 use crate::processes::procfs::Mark;
@@ -38,6 +38,8 @@ pub(super) struct GuardArgs {
 struct Told {
     state: PathBuf,
     cgroup: Option<PathBuf>,
+    #[serde(default)]
+    table: Option<String>,
     instance: String,
     tls: TlsFiles,
     #[serde(default)]
@@ -54,8 +56,12 @@ fn read(file: &Path) -> Result<Told, Box<dyn Error>> {
     let config = crate::config::load(file)?;
     let layout = Layout::make(&config.spec.state_dir)?;
     let cgroups = service::cgroups(&config, &layout);
+    let cgroup = cgroups.map(|dir| dir.join(GROUP));
+    let fenced = config.spec.network_fence == NetworkFence::Nftables;
+    let table = cgroup.as_deref().filter(|_| fenced).map(network::table_of);
     Ok(Told {
-        cgroup: cgroups.map(|dir| dir.join(GROUP)),
+        cgroup,
+        table,
         instance: format!("{GROUP}@{}", config.server),
         state: layout.root().to_owned(),
         tls: config.spec.tls,
@@ -86,6 +92,7 @@ fn guard_as(told: &str) -> Result<(), Box<dyn Error>> {
             instance: told.instance,
         },
         layout,
+        table: told.table,
         tls: told.tls,
         from: told.from,
     })

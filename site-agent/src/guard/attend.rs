@@ -6,7 +6,7 @@
 
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::{PipeReader, Read};
+use std::io::{self, PipeReader, Read};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
@@ -20,6 +20,7 @@ use super::client::{Client, Heard};
 use super::courier::{self, Courier};
 use super::fence::{Fence, Step};
 use super::message::{Allow, FromGuard, Killed, ToGuard, Welcome};
+use super::network::Network;
 use super::timer::{Alarm, boot_ms};
 use super::watched::{self, Watched};
 use super::workload::Workload;
@@ -48,6 +49,8 @@ pub struct Setting {
     pub cgroup: Option<Cgroup>,
     /// What the site server's processes are marked with.
     pub mark: procfs::Mark,
+    /// The nftables table that follows the deadlines; none: the settings ask for none.
+    pub table: Option<String>,
     /// The agent's certificate.
     pub tls: TlsFiles,
     /// Where its releases leave from.
@@ -69,6 +72,7 @@ pub fn guard(setting: Setting) -> Result<(), Box<dyn Error>> {
     if setting.cgroup.is_none() {
         tracing::warn!("there is no cgroup that would prove an end: nothing is released early");
     }
+    let network = setting.table.map(Network::open).transpose()?;
     let workload = Workload::new(setting.cgroup, setting.mark);
     let alarm = Alarm::new()?;
     let mut guard = Guard {
@@ -78,6 +82,7 @@ pub fn guard(setting: Setting) -> Result<(), Box<dyn Error>> {
         clients: [const { None }; CLIENTS],
         voice: None,
         workload,
+        network,
         alarm,
         courier,
         wake,
@@ -109,6 +114,7 @@ struct Guard {
     /// The client that speaks for the agent.
     voice: Option<usize>,
     workload: Workload,
+    network: Option<Network>,
     alarm: Alarm,
     courier: Courier,
     wake: PipeReader,
@@ -228,6 +234,9 @@ impl Guard {
                     empty: proven,
                 });
                 self.courier.hold(&[]);
+                if proven {
+                    self.let_go();
+                }
                 tracing::info!(term, proven, "nothing of the site server is left");
             }
         }
@@ -329,16 +338,32 @@ impl Guard {
             return Err("this guard ends".to_owned());
         }
         let term = allow.term;
+        let before = self.charge.clone();
         let until = self.charge.allow(boot_ms(), allow)?;
+        self.workload.refresh();
+        if let Err(error) = self.extend_network(until) {
+            self.charge = before;
+            return Err(format!("nftables takes no deadline: {error}"));
+        }
         if let Err(error) = self.alarm.set(until) {
             self.kill("no deadline can be armed");
             return Err(format!("no deadline can be armed: {error}"));
         }
-        self.workload.refresh();
         if let Some(allowed) = self.charge.allowed() {
             self.courier.hold(&allowed.release.peers);
         }
         Ok(FromGuard::Allowed { term, until })
+    }
+
+    /// Where nothing was started yet there is nothing to cut off: it is looked for at each deadline.
+    fn extend_network(&mut self, until: u64) -> io::Result<()> {
+        let (Some(network), Some(cgroup)) = (&mut self.network, self.workload.number()) else {
+            return Ok(());
+        };
+        network.extend(
+            cgroup,
+            Duration::from_millis(until.saturating_sub(boot_ms())),
+        )
     }
 
     fn end(&mut self, term: u64) -> Result<FromGuard, String> {
@@ -348,8 +373,16 @@ impl Guard {
         if self.charge.end(term)? {
             self.alarm.clear();
             self.courier.hold(&[]);
+            self.let_go();
         }
         Ok(FromGuard::Ended { term })
+    }
+
+    /// No work is left, for certain: whoever stands by sends what he likes.
+    fn let_go(&mut self) {
+        if let Some(Err(error)) = self.network.as_mut().map(Network::let_go) {
+            tracing::error!("the site server's packets may stay cut off: nftables: {error}");
+        }
     }
 
     fn answer(&mut self, place: usize, message: &FromGuard) {

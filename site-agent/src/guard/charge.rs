@@ -19,7 +19,7 @@ pub(super) struct Allowed {
 }
 
 /// The guard's memory; lost with its process (R13).
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Charge {
     /// The highest term that is over: this one and all below are refused.
     over: u64,

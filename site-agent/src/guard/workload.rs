@@ -66,6 +66,11 @@ impl Workload {
         }
     }
 
+    /// The kernel's number of the cgroup there is now; none: nothing was started yet.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.open.as_ref().map(|open| open.inode)
+    }
+
     /// Makes the cgroup for a moment and opens its files, so that the first blow goes the way of
     /// the one that counts, and what that needs is in memory.
     pub(super) fn rehearse(&mut self) {

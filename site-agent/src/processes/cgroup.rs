@@ -73,6 +73,16 @@ impl Cgroup {
         &self.dir
     }
 
+    /// How many folders below the mount it is.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        let below = mount().and_then(|mount| {
+            let below = self.dir.strip_prefix(mount).ok()?;
+            Some(below.components().count())
+        });
+        below.unwrap_or_default()
+    }
+
     /// Makes it.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::alias::Alias;
 use super::handover::Patience;
-use super::progress::Probe;
+use super::progress::Disk;
 use super::sickness::{Seen, Signs};
 use super::workload::Workload;
 use super::{Question, Resume, Surroundings, problem_of};
@@ -98,7 +98,7 @@ pub(super) struct Attendance {
     events: mpsc::Receiver<Event>,
     pub(super) snapshot: watch::Receiver<Arc<Snapshot>>,
     guard: Option<GuardLink>,
-    probe: Probe,
+    disk: Disk,
     pub(super) spec: Arc<LeaseSpec>,
     pub(super) held: Option<Held>,
     ending: Option<Ending>,
@@ -108,7 +108,6 @@ pub(super) struct Attendance {
     /// Who asked for this server to go on alone.
     pub(super) promoting: Option<oneshot::Sender<Result<(), String>>>,
     pub(super) leaving: Option<oneshot::Sender<()>>,
-    progress_at: Mono,
     began: Instant,
 }
 
@@ -147,8 +146,9 @@ impl Attendance {
         spec: Arc<LeaseSpec>,
     ) -> Result<Self, String> {
         let context = Arc::clone(&around.context);
-        let probe = Probe::start(context.layout.root().to_owned());
-        let probe = probe.map_err(|error| format!("no thread for the disk's proofs: {error}"))?;
+        let every = Ms(2 * spec.timing.renew.0);
+        let disk = Disk::start(context.layout.root().to_owned(), every);
+        let disk = disk.map_err(|error| format!("no thread for the disk's proofs: {error}"))?;
         let workload = Workload::new(Arc::clone(&context));
         let mut guard = None;
         let note = Resume::take(&context.layout);
@@ -177,7 +177,7 @@ impl Attendance {
             voting: Arc::new(voting),
             events,
             guard,
-            probe,
+            disk,
             held: resume.map(|(term, lease)| Held::new(term, lease, &spec, None)),
             spec,
             ending: None,
@@ -185,7 +185,6 @@ impl Attendance {
             asked: None,
             promoting: None,
             leaving: None,
-            progress_at: boot_now(),
             began: Instant::now(),
         })
     }
@@ -205,7 +204,7 @@ impl Attendance {
                     None => return self.give_up("its voter is gone").await,
                 },
                 _ = self.workload.said().changed() => self.on_said().await,
-                proof = self.probe.proof() => self.on_proof(proof).await,
+                proven = self.disk.answer() => self.on_answer(proven).await,
                 _ = self.snapshot.changed() => {}
                 () = published(&mut self.held) => self.on_published().await,
                 changed = specs.changed() => {
@@ -237,7 +236,7 @@ impl Attendance {
         });
         let times = [
             held.map(|held| held.kill_at),
-            held.map(|_| self.progress_at),
+            Some(self.disk.due()),
             ending.map(|ending| ending.kill_at),
             look,
         ];
@@ -272,7 +271,7 @@ impl Attendance {
         let new = self.held.as_ref().is_none_or(|held| held.term != term);
         if new {
             self.held = Some(Held::new(term, lease, &self.spec, sequence));
-            self.progress_at = boot_now();
+            self.disk.hurry(boot_now());
         }
         if let Some(held) = &mut self.held {
             held.rests_on(lease, &self.spec);
@@ -378,16 +377,18 @@ impl Attendance {
 
     async fn on_time(&mut self) {
         let now = boot_now();
-        if let Some(held) = &self.held {
-            if now >= self.progress_at {
-                self.progress_at = now.plus(Ms(self.spec.timing.renew.0));
-                self.probe.ask();
-            }
-            if now >= held.kill_at && self.ending.is_none() {
-                // The voter should have said so: whatever it does, the work ends now.
-                let term = held.term;
-                self.on_stop(term).await;
-            }
+        let renew = self.spec.timing.renew.0;
+        let every = Ms(if self.held.is_some() {
+            renew
+        } else {
+            2 * renew
+        });
+        self.disk.ask_when_due(now, every);
+        self.tell_ready().await;
+        let late = self.held.as_ref().filter(|held| now >= held.kill_at);
+        if let (Some(term), None) = (late.map(|held| held.term), &self.ending) {
+            // The voter should have said so: whatever it does, the work ends now.
+            self.on_stop(term).await;
         }
         if self
             .ending
@@ -421,11 +422,10 @@ impl Attendance {
 
     async fn on_said(&mut self) {
         let said = self.workload.last();
+        self.tell_ready().await;
         let Some(state) = said.as_deref() else {
-            self.tell_ready(false).await;
             return self.look_for_reasons().await;
         };
-        self.tell_ready(state.ready).await;
         if let Some(held) = &mut self.held {
             let moved = state.sequence.is_some() && state.sequence != held.sequence;
             if moved && state.working == Some(held.term.0) && held.first_write_at.is_none() {
@@ -439,7 +439,12 @@ impl Attendance {
         self.look_for_reasons().await;
     }
 
-    async fn tell_ready(&mut self, ready: bool) {
+    /// Tells the voter whether this server could take over, and people what its disk lacks.
+    async fn tell_ready(&mut self) {
+        let flaw = self.disk.flaw(boot_now());
+        let well = self.workload.last().is_some_and(|state| state.ready);
+        let ready = well && flaw.is_none();
+        self.around.context.board.problem("progress", flaw);
         if self.ready != Some(ready) {
             self.ready = Some(ready);
             self.voting.input(Input::Ready(ready)).await;
@@ -466,17 +471,12 @@ impl Attendance {
     }
 
     /// A synced write is progress where the site server lives, or nobody else could do better.
-    async fn on_proof(&mut self, proof: std::io::Result<()>) {
-        let problem = match proof {
-            Ok(()) => {
-                if self.workload.last().is_some() || self.ready_voters().is_empty() {
-                    self.voting.input(Input::Progress).await;
-                }
-                None
-            }
-            Err(error) => Some(format!("the state folder takes no writes: {error}")),
-        };
-        self.around.context.board.problem("progress", problem);
+    async fn on_answer(&mut self, proven: bool) {
+        let alive = self.workload.last().is_some() || self.ready_voters().is_empty();
+        if proven && alive && self.held.is_some() {
+            self.voting.input(Input::Progress).await;
+        }
+        self.tell_ready().await;
     }
 
     pub(super) fn ready_voters(&self) -> Vec<ServerName> {
@@ -508,8 +508,10 @@ impl Attendance {
         let snapshot = self.snapshot.borrow().clone();
         let me = &snapshot.me.name;
         let said = self.workload.last();
+        let flaw = self.disk.flaw(boot_now());
         let not_ready = match said.as_deref() {
             _ if !self.spec.is_candidate(me) => Some("a witness: it never holds".to_owned()),
+            _ if flaw.is_some() => flaw,
             None => Some("its site server does not answer".to_owned()),
             Some(state) if !state.ready => {
                 let reason = state.reason.clone();

@@ -1,30 +1,42 @@
-//! Proof that the ledger's disk still takes writes: a small file, written and synced (design section 6).
+//! Proof that the ledger's disk still takes writes: a small file, written as the ledger is (design
+//! section 6). A holder renews on it, and a passive without it is not ready: its votes could not be kept.
 //!
 //! In a thread of its own, one at a time: a disk that stalls stalls nobody here, there just is no more
-//! proof, and the lease runs out by itself.
+//! proof, and the lease runs out by itself. What follows from a proof is `attend`'s matter.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use site_lease::{Mono, Ms};
+use site_voting::{clock::boot_now, durable};
 use tokio::sync::mpsc;
 
 /// The file's name in the state folder.
 const FILE: &str = "progress";
+/// A disk that has proven nothing for so many of the intervals at which it is asked does not answer.
+const MISSED: u64 = 3;
 
-/// Writes on request.
+/// The disk that the state folder is on.
 #[derive(Debug)]
-pub(super) struct Probe {
+pub(super) struct Disk {
     ask: std::sync::mpsc::SyncSender<()>,
     proofs: mpsc::Receiver<io::Result<()>>,
+    /// When it is asked next.
+    due: Mono,
+    /// How often it is asked.
+    every: Ms,
+    /// When it proved something last.
+    proved: Mono,
+    /// What it said instead.
+    failed: Option<String>,
 }
 
-impl Probe {
-    /// A probe of the disk that this folder is on.
+impl Disk {
+    /// The disk that this folder is on, to be asked so often at first.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn start(folder: PathBuf) -> io::Result<Self> {
+    pub(super) fn start(folder: PathBuf, every: Ms) -> io::Result<Self> {
         let (ask, asked) = std::sync::mpsc::sync_channel(1);
         let (proved, proofs) = mpsc::channel(1);
         std::thread::Builder::new()
@@ -37,28 +49,68 @@ impl Probe {
                     }
                 }
             })?;
-        Ok(Self { ask, proofs })
+        let now = boot_now();
+        Ok(Self {
+            ask,
+            proofs,
+            due: now,
+            every,
+            proved: now,
+            failed: None,
+        })
     }
 
-    /// Asks for a proof; nothing happens while the last one is still under way.
-    pub(super) fn ask(&self) {
+    /// When it is to be asked next.
+    pub(super) const fn due(&self) -> Mono {
+        self.due
+    }
+
+    /// It is asked at the next occasion, whenever it was last.
+    pub(super) const fn hurry(&mut self, now: Mono) {
+        self.due = now;
+    }
+
+    /// Asks for a proof if one is due. Nothing happens while the last one is still under way.
+    pub(super) fn ask_when_due(&mut self, now: Mono, every: Ms) {
+        if now < self.due {
+            return;
+        }
+        self.due = now.plus(every);
+        self.every = every;
         // Full: it is asked already. Closed: there are no proofs any more.
         self.ask.try_send(()).ok();
     }
 
-    /// The next proof, or why there is none. Cancel safe.
-    pub(super) async fn proof(&mut self) -> io::Result<()> {
+    /// Whether the next answer is a proof. Cancel safe.
+    pub(super) async fn answer(&mut self) -> bool {
         match self.proofs.recv().await {
-            Some(proof) => proof,
+            Some(answer) => self.note(answer, boot_now()),
             None => std::future::pending().await,
         }
     }
+
+    fn note(&mut self, answer: io::Result<()>, now: Mono) -> bool {
+        let proven = answer.is_ok();
+        if proven {
+            self.proved = now;
+        }
+        self.failed = answer.err().map(|error| error.to_string());
+        proven
+    }
+
+    /// Why nothing can be made durable here now, in words.
+    pub(super) fn flaw(&self, now: Mono) -> Option<String> {
+        if let Some(why) = &self.failed {
+            return Some(format!("the state folder takes no writes: {why}"));
+        }
+        let late = self.proved.plus(Ms(self.every.0 * MISSED)) < now;
+        late.then(|| "the state folder's disk does not answer".to_owned())
+    }
 }
 
-fn write(folder: &std::path::Path) -> io::Result<()> {
-    let mut file = File::create(folder.join(FILE))?;
-    file.write_all(b"progress\n")?;
-    file.sync_all()
+/// A file that is only written over would be taken by a full disk; the ledger would not.
+fn write(folder: &Path) -> io::Result<()> {
+    durable::write(folder, FILE, b"progress\n", 0o600)
 }
 
 #[cfg(test)]
@@ -68,12 +120,29 @@ mod tests {
     #[tokio::test]
     async fn a_disk_that_takes_writes_is_proof_and_one_that_does_not_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        let mut probe = Probe::start(dir.path().to_owned()).unwrap();
-        probe.ask();
-        probe.proof().await.unwrap();
+        let mut disk = Disk::start(dir.path().to_owned(), Ms(500)).unwrap();
+        disk.ask_when_due(boot_now(), Ms(60_000));
+        assert!(disk.answer().await);
+        assert_eq!(disk.flaw(boot_now()), None);
         std::fs::remove_file(dir.path().join(FILE)).unwrap();
         std::fs::create_dir(dir.path().join(FILE)).unwrap();
-        probe.ask();
-        probe.proof().await.unwrap_err();
+        disk.hurry(boot_now());
+        disk.ask_when_due(boot_now(), Ms(60_000));
+        assert!(!disk.answer().await);
+        assert!(disk.flaw(boot_now()).unwrap().contains("takes no writes"));
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_says_nothing_does_not_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut disk = Disk::start(dir.path().to_owned(), Ms(500)).unwrap();
+        let asked = disk.proved;
+        disk.ask_when_due(asked, Ms(500));
+        assert_eq!(disk.due(), asked.plus(Ms(500)));
+        assert_eq!(disk.flaw(asked.plus(Ms(1_500))), None);
+        let flaw = disk.flaw(asked.plus(Ms(1_501)));
+        assert!(flaw.unwrap().contains("does not answer"));
+        disk.note(Ok(()), asked.plus(Ms(1_600)));
+        assert_eq!(disk.flaw(asked.plus(Ms(1_700))), None);
     }
 }

@@ -50,6 +50,21 @@ async fn without_anything_the_error_says_so() {
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("exist.yaml"));
 }
 
+/// A fence that was asked for and can't be had is no detail (H34).
+#[tokio::test]
+async fn an_agent_that_cant_have_its_fence_in_the_kernel_does_not_start() {
+    let fenced = serde_json::json!({ "cgroup": "off", "networkFence": "nftables" });
+    let lab = Lab::with(fenced);
+    let config = lab.config().display().to_string();
+    let ended = lab.run(&["run", "--config", &config]);
+    assert!(!ended.status.success());
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(
+        said.contains("networkFence") && said.contains("cgroups"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn purge_removes_the_data_of_what_is_gone_only() {
     let mut lab = Lab::running().await;

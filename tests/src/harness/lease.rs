@@ -6,7 +6,7 @@ use std::time::Duration;
 use stead_schemas::lease::{LeasePart, LeaseReport};
 
 use super::Harness;
-use crate::pair::Records;
+use crate::pair::{Clocks, Records};
 use crate::processes::{program, wait_until};
 
 impl Harness {
@@ -82,6 +82,7 @@ impl Harness {
         Records {
             store: (self.address(store), crate::pair::STORE_PORT).into(),
             folders: candidates.map(|server| (server, data(server))).into(),
+            clocks: Clocks::new(),
             pauses: Vec::new(),
         }
     }

@@ -3,7 +3,8 @@
 //! What may be broken without breaking the test itself: the machine's clocks are one kernel's and stay
 //! as they are.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -44,11 +45,17 @@ pub enum Fault {
     AllKilled,
     /// 24: the witness, and the store on it, are cut off for a moment.
     WitnessCut,
+    /// 12: the site server is killed, and does not start again.
+    StartFails,
+    /// 33: the server's disk is full.
+    DiskFull,
+    /// 34: the server's disk stalls.
+    DiskStalled,
 }
 
 impl Fault {
-    /// All of them.
-    pub const ALL: [Self; 15] = [
+    /// All of them; those of disks are for a pair that was started on disks.
+    pub const ALL: [Self; 18] = [
         Self::AgentKilled,
         Self::SiteServerKilled,
         Self::GuardKilled,
@@ -64,6 +71,9 @@ impl Fault {
         Self::AgentTerminated,
         Self::AllKilled,
         Self::WitnessCut,
+        Self::StartFails,
+        Self::DiskFull,
+        Self::DiskStalled,
     ];
 }
 
@@ -98,6 +108,22 @@ impl Pair {
                 self.hosts.cut("p01-w");
                 std::thread::sleep(lasts);
                 self.hosts.join("p01-w");
+            }
+            Fault::StartFails => {
+                self.prevent_start(server);
+                self.kill_one(self.site_server(server));
+                std::thread::sleep(lasts);
+                self.permit_start(server);
+            }
+            Fault::DiskFull => {
+                self.disk(server).fill();
+                std::thread::sleep(lasts);
+                self.disk(server).clear();
+            }
+            Fault::DiskStalled => {
+                self.disk(server).freeze();
+                std::thread::sleep(lasts);
+                self.disk(server).thaw();
             }
         }
         self.revive();
@@ -143,6 +169,32 @@ impl Pair {
         for pid in pids {
             signal(pid, Signal::CONT);
         }
+    }
+
+    /// From now on a site server that starts here ends at once: it can't open its record. One that
+    /// runs goes on.
+    ///
+    /// # Panics
+    /// When there is no record of one that ran.
+    pub fn prevent_start(&self, server: &str) {
+        let (record, kept) = self.record(server);
+        fs::rename(&record, kept).expect("the record of one that ran");
+        fs::create_dir(record).expect("a folder in its place");
+    }
+
+    /// Takes that back.
+    ///
+    /// # Panics
+    /// When it was not prevented.
+    pub fn permit_start(&self, server: &str) {
+        let (record, kept) = self.record(server);
+        fs::remove_dir(&record).expect("it was prevented");
+        fs::rename(kept, record).expect("it was prevented");
+    }
+
+    fn record(&self, server: &str) -> (PathBuf, PathBuf) {
+        let folder = self.state(server).join("data/siteServer");
+        (folder.join("intervals.log"), folder.join("intervals.kept"))
     }
 
     fn terminate_agent(&mut self, server: &str) {

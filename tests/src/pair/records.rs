@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{CANDIDATES, Pair, Write};
+use super::{CANDIDATES, Clocks, Pair, Write};
 
 /// Where the embedded store listens.
 pub const STORE_PORT: u16 = 7450;
@@ -114,6 +114,8 @@ pub struct Records {
     pub store: SocketAddr,
     /// The data folder of each site server.
     pub folders: Vec<(&'static str, PathBuf)>,
+    /// How far ahead of the kernel's clocks those are that they noted their times by.
+    pub clocks: Clocks,
     /// Who was stopped in the middle of everything, and when: boot time, milliseconds.
     pub pauses: Vec<(&'static str, u64)>,
 }
@@ -136,15 +138,16 @@ impl Records {
     pub fn intervals(&self) -> Vec<Interval> {
         let mut found: BTreeMap<(u64, u64, &'static str), Option<u64>> = BTreeMap::new();
         for (server, folder) in &self.folders {
+            let ahead = 1_000 * self.clocks.get(server).copied().unwrap_or(0);
             for name in ["intervals.log.1", "intervals.log"] {
                 let text = fs::read_to_string(folder.join(name)).unwrap_or_default();
                 for line in text.lines() {
                     match serde_json::from_str(line).expect("a line of intervals") {
                         Line::Begin { term, from } => {
-                            found.entry((from, term, *server)).or_default();
+                            found.entry((from - ahead, term, *server)).or_default();
                         }
                         Line::End { term, from, to } => {
-                            found.insert((from, term, *server), Some(to));
+                            found.insert((from - ahead, term, *server), Some(to - ahead));
                         }
                     }
                 }
@@ -188,6 +191,7 @@ impl Pair {
         Records {
             store: (self.hosts.address("p01-w"), STORE_PORT).into(),
             folders: CANDIDATES.map(folder).into(),
+            clocks: self.machines.clocks.clone(),
             pauses: self.pauses(),
         }
     }
