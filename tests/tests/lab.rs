@@ -22,6 +22,9 @@ fn stead(folder: &Path, args: &[&str]) -> (i32, String) {
         .output()
         .expect("stead starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() && args[0] != "status" {
+        eprintln!("{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
     (output.status.code().unwrap_or(-1), text)
 }
 
@@ -47,15 +50,19 @@ fn wait_converged(folder: &Path, what: &str) {
     );
 }
 
-fn pid_of(folder: &Path, name: &str) -> Option<u64> {
-    let status = status(folder)?;
-    let sites = status["sites"].as_array()?.clone();
-    let instances = sites
+/// An instance as the status has it; null: it is not there.
+fn instance_of(folder: &Path, name: &str) -> serde_json::Value {
+    let status = status(folder).unwrap_or_default();
+    let sites = status["sites"].as_array().cloned().unwrap_or_default();
+    let mut instances = sites
         .iter()
         .flat_map(|site| site["instances"].as_array().into_iter().flatten());
-    instances
-        .filter(|i| i["name"] == name)
-        .find_map(|instance| instance["pid"].as_u64())
+    let found = instances.find(|instance| instance["name"] == name);
+    found.cloned().unwrap_or_default()
+}
+
+fn pid_of(folder: &Path, name: &str) -> Option<u64> {
+    instance_of(folder, name)["pid"].as_u64()
 }
 
 fn end(lab: &mut Child, folder: &Path) {
@@ -180,6 +187,24 @@ impl Lab {
         client.next_after(boot_ms(), PATIENCE).by
     }
 
+    /// No write is lost, stale or twice, by the records.
+    fn judge(&self, client: Client, pauses: Vec<(&'static str, u64)>) {
+        let writes = client.writes();
+        drop(client);
+        let folder = |server: &str| self.path().join("lab/servers").join(server).join("state");
+        let records = Records {
+            store: self
+                .address(&format!("2.13:{STORE_PORT}"))
+                .parse()
+                .expect("an address"),
+            folders: ["p01-a", "p01-b"]
+                .map(|server| (server, folder(server).join("data/siteServer")))
+                .into(),
+            pauses,
+        };
+        records.judge(&writes);
+    }
+
     fn end(mut self) {
         end(&mut self.process, self.folder.path());
         kill_descendants();
@@ -262,20 +287,91 @@ fn i6_the_labs_pair_fails_over_whatever_breaks_it() {
     wait_converged(lab.path(), "the reconciler finds it in order");
     assert_eq!(Lab::next_writer(&client), "p01-a", "it moves nothing");
 
-    let writes = client.writes();
-    drop(client);
-    let folder = |server: &str| lab.path().join("lab/servers").join(server).join("state");
-    let records = Records {
-        store: lab
-            .address(&format!("2.13:{STORE_PORT}"))
-            .parse()
-            .expect("an address"),
-        folders: ["p01-a", "p01-b"]
-            .map(|server| (server, folder(server).join("data/siteServer")))
-            .into(),
-        pauses: vec![("p01-a", frozen)],
+    lab.judge(client, vec![("p01-a", frozen)]);
+    lab.end();
+}
+
+/// A patch day: the active is drained, switched off and put back, then a front end (task 4, H3).
+#[test]
+fn h3_a_drained_active_is_switched_off_and_stands_by_again() {
+    let lab = Lab::start();
+    let client = Client::start_at(&lab.candidates());
+    assert_eq!(Lab::next_writer(&client), "p01-a");
+    lab.until("p01-b may take over", || {
+        let status = status(lab.path()).unwrap_or_default();
+        let sites = status["sites"].as_array().cloned().unwrap_or_default();
+        let p01 = sites.iter().find(|site| site["code"] == "P01");
+        p01.is_some_and(|site| site["passive"][0]["state"] == "ready")
+    });
+    let drain = |server: &str, more: &[&str]| {
+        let args = ["drain", server, "--for", "1h", "--reason", "kernel"];
+        stead(lab.path(), &[&args, more].concat())
     };
-    records.judge(&writes);
+    let (code, out) = drain("p01-a", &["--dry-run"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(
+        out.contains("P01 siteServer p01-a -> p01-b (ready)"),
+        "{out}"
+    );
+    assert!(
+        out.contains(
+            "p01-b, p01-w remain (2 of 3): P01 does not survive another loss until undrain"
+        ),
+        "{out}"
+    );
+    assert_eq!(drain("p01-a", &[]).0, 1, "nobody is there to say yes");
+    assert_eq!(Lab::next_writer(&client), "p01-a", "nothing was begun");
+
+    let (code, out) = drain("p01-a", &["--yes"]);
+    assert_eq!(code, 0, "{out}\n{}", lab.log());
+    assert!(out.contains("safe to power off p01-a until "), "{out}");
+    assert_eq!(Lab::next_writer(&client), "p01-b");
+    assert_eq!(drain("p01-b", &["--yes"]).0, 1, "the other one of the pair");
+    let report = lab.site_server("p01-a");
+    assert_eq!(report["lease"]["ready"], false, "it takes over from nobody");
+    lab.lab(&["kill", "p01-a"]);
+    lab.until("its silence is seen", || !is_converged(lab.path()));
+    let needs = status(lab.path()).expect("it answers")["needsPerson"].clone();
+    assert_eq!(needs, serde_json::json!([]), "it is expected");
+    assert_eq!(Lab::next_writer(&client), "p01-b");
+
+    lab.lab(&["heal", "p01-a"]);
+    lab.until("it is back, and votes only", || {
+        let report = lab.site_server("p01-a");
+        report["lease"]["part"] == "following" && report["lease"]["ready"] == false
+    });
+    let (code, out) = stead(lab.path(), &["undrain", "p01-a"]);
+    assert_eq!(code, 0, "{out}");
+    lab.until_passive("p01-a");
+    wait_converged(lab.path(), "it is in service again");
+    assert_eq!(Lab::next_writer(&client), "p01-b", "it is active no more");
+    lab.lab(&["kill", "p01-b"]);
+    assert_eq!(Lab::next_writer(&client), "p01-a", "and takes over again");
+    lab.lab(&["heal", "p01-b"]);
+    lab.until_passive("p01-b");
+    wait_converged(lab.path(), "the pair is whole");
+
+    // A front end: what is counted moves, what is placed by hand leaves DNS.
+    let (code, out) = drain("p01-f1", &["--yes"]);
+    assert_eq!(code, 0, "{out}\n{}", lab.log());
+    let at_f1 = |name: &str| instance_of(lab.path(), &format!("P01/{name}@p01-f1"));
+    assert_eq!(at_f1("distributionPoint"), serde_json::Value::Null);
+    let kept = at_f1("managementPoint");
+    assert_eq!(kept["published"], false, "{kept}");
+    lab.lab(&["kill", "p01-f1"]);
+    lab.until("its silence is seen", || !is_converged(lab.path()));
+    lab.lab(&["heal", "p01-f1"]);
+    assert_eq!(stead(lab.path(), &["undrain", "p01-f1"]).0, 0);
+    lab.until("it is published again", || {
+        at_f1("managementPoint")["published"] == true
+    });
+    wait_converged(lab.path(), "as declared");
+    assert_eq!(
+        at_f1("distributionPoint"),
+        serde_json::Value::Null,
+        "it stays"
+    );
+    lab.judge(client, Vec::new());
     lab.end();
 }
 
