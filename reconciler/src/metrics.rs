@@ -38,6 +38,12 @@ struct OfObject {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfServer {
+    site: String,
+    server: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfHold {
     site: String,
     reason: String,
@@ -155,6 +161,7 @@ struct State {
     pending: Family<OfSite, Gauge>,
     held: Family<OfHold, Gauge>,
     suspended: Family<OfSite, Gauge>,
+    drained: Family<OfServer, Gauge>,
     leases: Leases,
     needs: Gauge,
     writing: Gauge,
@@ -199,6 +206,13 @@ impl State {
             site: code.to_string(),
         };
         self.leases.add_site(code, site);
+        for server in site.context.drained.keys() {
+            let of_server = OfServer {
+                site: code.to_string(),
+                server: server.to_string(),
+            };
+            self.drained.get_or_create(&of_server).set(1);
+        }
         let unknown = site
             .observed
             .servers
@@ -245,6 +259,7 @@ impl State {
             pending,
             held,
             suspended,
+            drained,
             leases,
             needs,
             writing,
@@ -264,6 +279,7 @@ impl State {
         registry.register("holds", "What is held, by reason", held);
         leases.register(registry);
         registry.register("paused", "Suspensions in force, by scope", suspended);
+        registry.register("drained", "Servers out of service, by server", drained);
         registry.register(
             "needs_person",
             "What is wrong with the reconciler itself",
@@ -300,7 +316,7 @@ mod tests {
     use stead_schemas::time::WallMs;
 
     use crate::api::tests::world::{
-        COMMIT, MESSAGE, REVISION, changed, instance, leased, snapshot,
+        COMMIT, MESSAGE, REVISION, changed, drained, instance, leased, snapshot,
     };
 
     fn sick() -> Snapshot {
@@ -389,7 +405,7 @@ mod tests {
         metrics.fetch(true);
         metrics.revision(false);
         metrics.pass(0.001);
-        let mut moment = sick();
+        let mut moment = drained(&sick(), "p01-f1", false);
         moment.suspensions.push(SuspensionView {
             scope: "P01".to_owned(),
             by: "alice".to_owned(),

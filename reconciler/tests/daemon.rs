@@ -8,6 +8,7 @@
 mod daemon {
     mod agents;
     mod commands;
+    mod drains;
     mod hostile;
     mod leases;
     mod revisions;

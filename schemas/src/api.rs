@@ -19,10 +19,12 @@ use crate::role::{Role, SiteType};
 use crate::time::WallMs;
 use crate::wire::{Health, Phase};
 
+mod drain;
 mod lease;
 mod plan;
 mod promote;
 
+pub use drain::{DrainPlanView, DrainRequest, DrainView, LeftView, UndrainRequest, VotesView};
 pub use lease::{
     Asked, FailbackRequest, LeaseView, ParkedView, ReplaceRequest, SwitchoverRequest,
     SwitchoverState, SwitchoverView, TakeoverView, VoterView,
@@ -182,6 +184,9 @@ pub struct ServerView {
     pub problems: Vec<String>,
     /// Whether git still declares it.
     pub declared: bool,
+    /// A person took it out of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainView>,
 }
 
 /// One role instance.

@@ -23,6 +23,12 @@ impl fmt::Display for HoldReason {
                     "guards.{budget} is {limit}, this revision wants {wanted}"
                 )
             }
+            Self::DrainEnded { server, .. } => {
+                write!(f, "the drain of {server} ended and nobody undrained it")
+            }
+            Self::Drained {
+                server, by, why, ..
+            } => write!(f, "{server} is drained by {by}: {why}"),
             Self::FailedSites { failed } => {
                 write!(f, "the revision stopped: {} failed", listed(failed))
             }
@@ -182,6 +188,9 @@ impl HoldReason {
             Self::BudgetSpent { budget, wanted, .. } => Some(format!(
                 "make the change in smaller commits, or raise guards.{budget} to {wanted}"
             )),
+            Self::DrainEnded { server, .. } | Self::Drained { server, .. } => {
+                Some(format!("stead undrain {server}"))
+            }
             Self::FailedSites { failed } => {
                 let site = failed.first().map_or("SITE", |site| site.as_str());
                 Some(format!(
@@ -266,6 +275,16 @@ mod tests {
                 budget: "maxRemovals".into(),
                 wanted: 9,
                 limit: 3,
+            },
+            HoldReason::DrainEnded {
+                server: server(),
+                until: WallMs(1),
+            },
+            HoldReason::Drained {
+                server: server(),
+                by: "alice".into(),
+                why: "CHG-1".into(),
+                until: WallMs(1),
             },
             HoldReason::FailedSites {
                 failed: vec!["P01".parse().unwrap(), "P02".parse().unwrap()],

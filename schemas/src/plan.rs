@@ -337,6 +337,24 @@ pub enum HoldReason {
         /// What may be.
         limit: u32,
     },
+    /// A drain is over and nobody put the server back into service.
+    DrainEnded {
+        /// The server.
+        server: ServerName,
+        /// When it ended.
+        until: WallMs,
+    },
+    /// A person took a server out of service for a while: nothing new is placed there.
+    Drained {
+        /// The server.
+        server: ServerName,
+        /// Who.
+        by: String,
+        /// Why.
+        why: String,
+        /// Until when.
+        until: WallMs,
+    },
     /// So many sites failed that the revision stopped.
     FailedSites {
         /// The failed ones.
@@ -502,6 +520,7 @@ impl HoldReason {
     pub const fn needs_person(&self) -> bool {
         match self {
             Self::AwaitingJoin { .. }
+            | Self::DrainEnded { .. }
             | Self::FailedSites { .. }
             | Self::FailoversSpent { .. }
             | Self::ForeignRecord { .. }
@@ -518,7 +537,8 @@ impl HoldReason {
             | Self::SecretMissing { .. }
             | Self::VoterProblem { .. } => true,
             Self::BudgetSpent { .. } => true,
-            Self::LastHealthy { .. }
+            Self::Drained { .. }
+            | Self::LastHealthy { .. }
             | Self::NoProgram { .. }
             | Self::NotReady { .. }
             | Self::NotSupported { .. }

@@ -9,15 +9,19 @@ use system_tests::lab::{Lab, P01};
 use system_tests::pair::{Client, PATIENCE};
 use system_tests::processes::{cgroups, descendants, kill_descendants, signal};
 
-fn pid_of(lab: &Lab, name: &str) -> Option<u64> {
-    let status = lab.status()?;
-    let sites = status["sites"].as_array()?.clone();
-    let instances = sites
+/// An instance as the status has it; null: it is not there.
+fn instance_of(lab: &Lab, name: &str) -> serde_json::Value {
+    let status = lab.status().unwrap_or_default();
+    let sites = status["sites"].as_array().cloned().unwrap_or_default();
+    let mut instances = sites
         .iter()
         .flat_map(|site| site["instances"].as_array().into_iter().flatten());
-    instances
-        .filter(|i| i["name"] == name)
-        .find_map(|instance| instance["pid"].as_u64())
+    let found = instances.find(|instance| instance["name"] == name);
+    found.cloned().unwrap_or_default()
+}
+
+fn pid_of(lab: &Lab, name: &str) -> Option<u64> {
+    instance_of(lab, name)["pid"].as_u64()
 }
 
 /// The names directly below the folders where a program could leave something behind.
@@ -106,6 +110,91 @@ fn i6_the_labs_pair_fails_over_whatever_breaks_it() {
     drop(client);
     let records = lab.records(P01, vec![("p01-a", frozen)]);
     records.judge(&writes);
+}
+
+/// A patch day: the active is drained, switched off and put back, then a front end (task 4, H3).
+#[test]
+fn h3_a_drained_active_is_switched_off_and_stands_by_again() {
+    let lab = Lab::start();
+    let client = Client::start_at(&lab.candidates(P01));
+    assert_eq!(next_writer(&client), "p01-a");
+    lab.until("p01-b may take over", || {
+        let status = lab.status().unwrap_or_default();
+        let sites = status["sites"].as_array().cloned().unwrap_or_default();
+        let p01 = sites.iter().find(|site| site["code"] == "P01");
+        p01.is_some_and(|site| site["passive"][0]["state"] == "ready")
+    });
+    let drain = |server: &str, more: &[&str]| {
+        let args = ["drain", server, "--for", "1h", "--reason", "kernel"];
+        lab.stead(&[&args, more].concat())
+    };
+    let (code, out) = drain("p01-a", &["--dry-run"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(
+        out.contains("P01 siteServer p01-a -> p01-b (ready)"),
+        "{out}"
+    );
+    assert!(
+        out.contains(
+            "p01-b, p01-w remain (2 of 3): P01 does not survive another loss until undrain"
+        ),
+        "{out}"
+    );
+    assert_eq!(drain("p01-a", &[]).0, 1, "nobody is there to say yes");
+    assert_eq!(next_writer(&client), "p01-a", "nothing was begun");
+
+    let (code, out) = drain("p01-a", &["--yes"]);
+    assert_eq!(code, 0, "{out}\n{}", lab.log());
+    assert!(out.contains("safe to power off p01-a until "), "{out}");
+    assert_eq!(next_writer(&client), "p01-b");
+    assert_eq!(drain("p01-b", &["--yes"]).0, 1, "the other one of the pair");
+    let report = lab.report("p01-a");
+    assert_eq!(report["lease"]["ready"], false, "it takes over from nobody");
+    lab.lab(&["kill", "p01-a"]);
+    lab.until("its silence is seen", || !lab.is_converged());
+    let needs = lab.status().expect("it answers")["needsPerson"].clone();
+    assert_eq!(needs, serde_json::json!([]), "it is expected");
+    assert_eq!(next_writer(&client), "p01-b");
+
+    lab.lab(&["heal", "p01-a"]);
+    lab.until("it is back, and votes only", || {
+        let report = lab.report("p01-a");
+        report["lease"]["part"] == "following" && report["lease"]["ready"] == false
+    });
+    let (code, out) = lab.stead(&["undrain", "p01-a"]);
+    assert_eq!(code, 0, "{out}");
+    lab.until_passive("p01-a");
+    lab.wait_converged("it is in service again");
+    assert_eq!(next_writer(&client), "p01-b", "it is active no more");
+    lab.lab(&["kill", "p01-b"]);
+    assert_eq!(next_writer(&client), "p01-a", "and takes over again");
+    lab.lab(&["heal", "p01-b"]);
+    lab.until_passive("p01-b");
+    lab.wait_converged("the pair is whole");
+
+    // A front end: what is counted moves, what is placed by hand leaves DNS.
+    let (code, out) = drain("p01-f1", &["--yes"]);
+    assert_eq!(code, 0, "{out}\n{}", lab.log());
+    let at_f1 = |name: &str| instance_of(&lab, &format!("P01/{name}@p01-f1"));
+    assert_eq!(at_f1("distributionPoint"), serde_json::Value::Null);
+    let kept = at_f1("managementPoint");
+    assert_eq!(kept["published"], false, "{kept}");
+    lab.lab(&["kill", "p01-f1"]);
+    lab.until("its silence is seen", || !lab.is_converged());
+    lab.lab(&["heal", "p01-f1"]);
+    assert_eq!(lab.stead(&["undrain", "p01-f1"]).0, 0);
+    lab.until("it is published again", || {
+        at_f1("managementPoint")["published"] == true
+    });
+    lab.wait_converged("as declared");
+    assert_eq!(
+        at_f1("distributionPoint"),
+        serde_json::Value::Null,
+        "it stays"
+    );
+    let writes = client.writes();
+    drop(client);
+    lab.records(P01, Vec::new()).judge(&writes);
 }
 
 #[test]

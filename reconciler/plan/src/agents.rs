@@ -12,7 +12,7 @@ use stead_schemas::plan::{Action, HoldReason, Move, Step, Wait};
 use crate::members::{Group, Listing, Member, Now};
 use crate::road::{Draft, install_id};
 use crate::world::{Hearing, Seen, Server, Well, World};
-use crate::{lease, lease_steps, leave, updates};
+use crate::{drain, lease, lease_steps, leave, updates};
 
 /// Decides every member of a group: sets its listing and drafts its agent steps.
 pub(crate) fn decide<'a>(
@@ -28,7 +28,12 @@ pub(crate) fn decide<'a>(
     }
     pair_moves(world, group);
     let blocked: Vec<bool> = (0..group.members.len())
-        .map(|index| install_is_blocked(world, group, &group.members[index], draft))
+        .map(|index| {
+            let member = &group.members[index];
+            // Nobody can wait for one that is out of service to serve.
+            install_is_blocked(world, group, member, draft)
+                || member.wanted && drain::is_out(group, member)
+        })
         .collect();
     let mut listings = Vec::with_capacity(group.members.len());
     for index in 0..group.members.len() {
@@ -101,6 +106,9 @@ fn install_is_blocked(
         ))
     } else if let Some(held) = change_held(world, member.server) {
         Some(held)
+    } else if let Some(drain) = member.server.drained {
+        let server = member.server.name;
+        Some((server_about(world, server), drain.reason(server)))
     } else if group.is_site_server() && !group.leased {
         crate::site_server::old_active(world, member.server).map(|reason| {
             (
@@ -192,6 +200,9 @@ fn listing(
 ) -> Listing {
     let member = &group.members[index];
     match (member.wanted, member.seen) {
+        (true, Seen::Present | Seen::Held) if drain::is_out(group, member) => {
+            drain::listing(world, group, member, draft)
+        }
         (true, Seen::Present) => present(world, group, member, draft),
         (true, Seen::Absent | Seen::Stopping) if !blocked[index] => {
             install(world, group, member, draft)

@@ -24,6 +24,8 @@ pub struct Context {
     pub recorded: Arc<SiteRecorded>,
     /// Suspensions of this site and its servers; others are ignored.
     pub suspended: Vec<Suspension>,
+    /// Servers that a person took out of service; those of other sites are ignored.
+    pub drained: BTreeMap<ServerName, Drain>,
     /// What budgets allow.
     pub permits: Permits,
     /// Servers whose new vote ledgers a person lets in (`stead replace`, H4).
@@ -46,6 +48,41 @@ pub struct Suspension {
     pub why: String,
     /// When it ends by itself.
     pub until: Option<WallMs>,
+}
+
+/// A person took a server out of service for a while (`stead drain`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// Since when.
+    pub at: WallMs,
+    /// Until when.
+    pub until: WallMs,
+    /// That time is over by people's clocks. Nothing is placed there all the same until a person
+    /// puts the server back; only it stands by again, as nobody was promised more.
+    pub ended: bool,
+}
+
+impl Drain {
+    pub(crate) fn reason(&self, server: &ServerName) -> HoldReason {
+        let server = server.clone();
+        if self.ended {
+            HoldReason::DrainEnded {
+                server,
+                until: self.until,
+            }
+        } else {
+            HoldReason::Drained {
+                server,
+                by: self.by.clone(),
+                why: self.why.clone(),
+                until: self.until,
+            }
+        }
+    }
 }
 
 /// What a suspension covers.

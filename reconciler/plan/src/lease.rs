@@ -255,6 +255,7 @@ pub(crate) fn complete(world: &World<'_>, spec: &mut LeaseSpec) {
     if world.context.manual {
         make_manual(spec);
     }
+    stand_down(world, spec);
     for (name, voter) in &mut spec.voters {
         voter.incarnation = incarnation(world, name, voter.kind);
     }
@@ -264,6 +265,29 @@ pub(crate) fn complete(world: &World<'_>, spec: &mut LeaseSpec) {
 fn make_manual(spec: &mut LeaseSpec) {
     spec.automatic = false;
     spec.failback_after = None;
+}
+
+/// A drained server votes and does not take over: it may be switched off at any moment. As it is no
+/// candidate meanwhile, nobody goes solo for its silence, either (H3). Once its drain has ended it
+/// stands by again; the active does not come back to it by itself before it is undrained.
+fn stand_down(world: &World<'_>, spec: &mut LeaseSpec) {
+    for (name, voter) in &mut spec.voters {
+        let server = world.servers.get(name);
+        if server.is_some_and(|server| server.is_away() && !holds(world, server)) {
+            voter.rank = None;
+        }
+    }
+    let active = world.servers.get(&spec.declared.active);
+    if active.is_some_and(|active| active.drained.is_some()) {
+        spec.failback_after = None;
+    }
+}
+
+/// Whether a server holds the lease, by its own word or another's.
+pub(crate) fn holds(world: &World<'_>, server: &Server<'_>) -> bool {
+    let part = report_of(server).map(|report| report.part);
+    world.lease.is_holder(server.name)
+        || matches!(part, Some(LeasePart::Holding | LeasePart::Stopping))
 }
 
 /// What a server is told where nothing but failover may be stopped; none: it was, or has no part.

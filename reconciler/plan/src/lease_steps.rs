@@ -10,7 +10,7 @@ use stead_schemas::time::{DurationMs, WallMs};
 
 use crate::agents::{change_held, not_heard, server_about};
 use crate::lease::{
-    Rule, ends, founding_waits, has_new_ledger, is_given_up, is_told, manual_for, report_of,
+    Rule, ends, founding_waits, has_new_ledger, holds, is_given_up, is_told, manual_for, report_of,
     spec_for,
 };
 use crate::leave::{self, Exit};
@@ -76,13 +76,6 @@ pub(crate) fn leave(
         later: Some(false),
         ..stays
     }
-}
-
-fn holds(world: &World<'_>, server: &Server<'_>) -> bool {
-    use stead_schemas::lease::LeasePart;
-    let part = report_of(server).map(|report| report.part);
-    world.lease.is_holder(server.name)
-        || matches!(part, Some(LeasePart::Holding | LeasePart::Stopping))
 }
 
 pub(crate) fn all_vote(world: &World<'_>) -> Wait {
@@ -271,6 +264,7 @@ fn vote(
             let rank = want.voters.get(server.name).map(|voter| voter.rank);
             let part = match rank {
                 Some(Some(_)) => "votes, may be active",
+                Some(None) if server.is_away() => "votes; drained, so it does not take over",
                 Some(None) => "votes",
                 None => "votes until others do",
             };
@@ -446,6 +440,10 @@ fn switch_over(world: &World<'_>, draft: &mut Draft) {
     };
     if !server.is_heard() {
         draft.hold(about, not_heard(server), place);
+        return;
+    }
+    if let Some(drain) = server.drained {
+        draft.hold(about, drain.reason(to), place);
         return;
     }
     let first = [lease_id(from), lease_id(to), install_id(&SITE_SERVER, to)];

@@ -7,6 +7,7 @@ use stead_schemas::plan::{Action, HoldReason, Move, Step, Wait};
 use stead_schemas::time::DurationMs;
 
 use crate::agents::{change_held, healthy, server_about};
+use crate::drain::is_out;
 use crate::lease_steps;
 use crate::members::{Group, Listing, Member, Now};
 use crate::publish::Standing;
@@ -149,8 +150,9 @@ fn settle_waits(world: &World<'_>, group: &Group<'_>, exit: Exit) -> Vec<Wait> {
             if group.wanted().any(Member::is_settled) {
                 return Vec::new();
             }
-            let there = group.wanted().find(|m| m.seen == Seen::Present);
-            match there.or_else(|| group.wanted().next()) {
+            let in_service = || group.wanted().filter(|m| !is_out(group, m));
+            let there = in_service().find(|m| m.seen == Seen::Present);
+            match there.or_else(|| in_service().next()) {
                 Some(member) => member,
                 None => return Vec::new(),
             }

@@ -12,6 +12,7 @@ mod admit;
 mod agents;
 mod context;
 mod crowd;
+mod drain;
 mod lease;
 mod lease_steps;
 mod leave;
@@ -40,7 +41,8 @@ mod world;
 mod tests;
 
 pub use admit::{Admission, InFlight, SiteSummary, admit, summarise};
-pub use context::{Context, Permits, Policy, Scope, Suspension};
+pub use context::{Context, Drain, Permits, Policy, Scope, Suspension};
+pub use drain::{Drained, Fate, drained};
 pub use lease::{Known, Parked, parked};
 pub use lint::{Note, NoteKind, lint};
 pub use offline::{Offline, offline_plans, offline_site};

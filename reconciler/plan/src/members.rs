@@ -69,6 +69,8 @@ pub(crate) enum Now {
     /// Left as it is: not known, or not allowed to change.
     #[default]
     AsServed,
+    /// It serves and its server is drained: out as soon as one that stays does.
+    Away,
     /// It serves.
     In,
     /// It is to go; what remains was looked at.

@@ -148,6 +148,7 @@ fn mk_context(
         dns,
         recorded: Arc::new(recorded),
         suspended: Vec::new(),
+        drained: BTreeMap::new(),
         permits: Permits::all(),
         replaced: BTreeSet::new(),
         manual: false,

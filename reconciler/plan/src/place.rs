@@ -1,7 +1,8 @@
 //! Placement: on which servers the instances of each group should run.
 //!
 //! Stable: whoever holds an instance and still matches keeps it; only what is missing is placed
-//! and only what is too many goes, or what stands on another group's port (`ports`). Nothing is
+//! and only what is too many goes, or what stands on another group's port (`ports`) or on a drained
+//! server (`drain`). Nothing is
 //! remembered between passes but what agents report.
 
 use std::cmp::Reverse;
@@ -17,6 +18,7 @@ use stead_schemas::time::{DurationMs, DurationOrNever, WallMs};
 
 use crate::context::{Context, Policy};
 use crate::crowd::Crowd;
+use crate::drain;
 use crate::ports::Ports;
 use crate::shortage::{is_in_doubt, note_shortage, port_taken};
 use crate::spec::Source;
@@ -31,9 +33,10 @@ pub(crate) struct Placed<'a> {
     pub(crate) holds: Vec<(String, HoldReason)>,
     /// When a silence has lasted long enough for a move.
     pub(crate) wake: Option<WallMs>,
-    /// There, on a port that is another group's: goes as soon as there is another place for it.
+    /// There, on a port that is another group's or on a drained server: goes as soon as there is
+    /// another place for it.
     yielding: Vec<&'a ServerName>,
-    /// Of the targets those on a port that is another group's, for want of another place.
+    /// Of the targets those that would go, and stay for want of another place.
     pub(crate) stuck: Vec<&'a ServerName>,
 }
 
@@ -99,7 +102,8 @@ pub(crate) fn place<'a>(
     all
 }
 
-/// What is there of counted groups: off other groups' ports, and no more than wanted.
+/// What is there of counted groups: off other groups' ports and drained servers, and no more than
+/// wanted.
 fn settle<'a>(
     world: &World<'a>,
     counted: &[&'a GroupDesired],
@@ -113,8 +117,11 @@ fn settle<'a>(
     let clashes = ports.clashes(world, &there);
     for group in counted {
         let placed = all.get_mut(&group.name).expect("inserted by the caller");
-        let clashes = |server: &&ServerName| clashes.contains(&(&group.name, *server));
-        (placed.yielding, placed.targets) = placed.targets.drain(..).partition(clashes);
+        let yields = |server: &&ServerName| {
+            clashes.contains(&(&group.name, *server))
+                || drain::yields(group, &world.servers[*server])
+        };
+        (placed.yielding, placed.targets) = placed.targets.drain(..).partition(yields);
         trim(world, group, placed);
         ports.claim(group, &placed.targets);
     }
@@ -244,6 +251,8 @@ fn stays(
     match server.seen(&group.name) {
         Seen::Present => true,
         Seen::Absent | Seen::Stopping | Seen::Unknown => false,
+        // It comes back, or was moved away before; nothing is concluded from its silence.
+        Seen::Held if server.is_away() && server.hearing != Hearing::Lost => true,
         Seen::Held => {
             let Hearing::Silent { confirmed_for, .. } = server.hearing else {
                 return true;
@@ -319,6 +328,7 @@ fn fill<'a>(
 pub(crate) fn is_candidate(server: &Server<'_>, group: &GroupDesired, rule: &ByCount<'_>) -> bool {
     server.is_heard()
         && server.suspended.is_none()
+        && server.drained.is_none()
         && server
             .declared
             .is_some_and(|d| matches(d, rule.among) && d.agent_port != group.port)

@@ -12,6 +12,7 @@ use stead_schemas::names::ServerName;
 use stead_schemas::plan::{Action, HoldReason, Move, PlannedRecord, Step, StepId, Wait};
 use stead_schemas::record::{Mark, RecordData, RecordKey, RecordSet, RecordType};
 
+use crate::drain::is_out;
 use crate::members::{Group, Member, Now};
 use crate::publish::{Board, Entry, Standing, address_data, server_key, server_name, ttl_s};
 use crate::road::{Draft, publish_id, publish_key_id, withdraw_id};
@@ -173,6 +174,9 @@ fn wanted_values(
     served: Option<&RecordSet>,
 ) -> (BTreeSet<RecordData>, bool) {
     let any_in = parts.iter().any(|part| part.now == Now::In);
+    let any_away = parts
+        .iter()
+        .any(|part| part.now == Now::Away && part.entry.served.first);
     let mut values = BTreeSet::new();
     let mut keep = false;
     for part in parts {
@@ -180,7 +184,8 @@ fn wanted_values(
         let stays = match part.now {
             Now::In => true,
             Now::AsServed => entry.served.first,
-            Now::Sick => entry.served.first && !any_in,
+            Now::Away => entry.served.first && !any_in,
+            Now::Sick => entry.served.first && !any_in && !any_away,
             Now::Out => false,
         };
         keep |= part.member.wanted || part.now == Now::AsServed;
@@ -350,6 +355,8 @@ fn withdraw_part(
         format!("{}@{server} is updated next", part.group.name)
     } else if part.member.listing.later == Some(false) || part.now == Now::Out {
         format!("{}@{server} goes", part.group.name)
+    } else if is_out(part.group, part.member) {
+        format!("{server} is drained")
     } else {
         format!("{}@{server} is not healthy", part.group.name)
     };

@@ -11,6 +11,7 @@ use stead_schemas::time::WallMs;
 
 use crate::agents::{self, server_about};
 use crate::context::{Context, Policy, Scope};
+use crate::drain;
 use crate::lease_steps;
 use crate::members::{self, Group};
 use crate::payload;
@@ -33,6 +34,7 @@ pub fn plan_site(
 ) -> SitePlan {
     let world = World::new(desired, observed, context, now, policy);
     let mut draft = Draft::default();
+    drain::note(&world, &mut draft);
     if is_stopped(&world, &mut draft) {
         lease_steps::stop_failover(&world, &mut draft);
         return finish(&world, draft, BTreeMap::new(), &[]);

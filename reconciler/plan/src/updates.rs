@@ -7,6 +7,7 @@
 use stead_schemas::plan::{Action, HoldReason, Step, Wait};
 
 use crate::agents::{change_held, healthy};
+use crate::drain::is_out;
 use crate::leave::{drain, published_waits};
 use crate::members::{Group, Listing, Member, Now};
 use crate::publish::Standing;
@@ -33,6 +34,8 @@ pub(crate) fn decide(
     {
         if let Some((about, reason)) = change_held(world, member.server) {
             draft.hold(about, reason, group.place());
+        } else if member.server.drained.is_some() {
+            // The drain has its own hold: what is to be switched off is not changed.
         } else if member.seen == Seen::Held {
             // The silence has its own hold.
         } else if member.well == Well::Healthy || member.is_served() && member.well != Well::Sick {
@@ -85,7 +88,7 @@ fn in_flux(world: &World<'_>, group: &Group<'_>, draft: &Draft) -> Vec<Wait> {
     }
     for member in group
         .wanted()
-        .filter(|m| m.seen == Seen::Present && !m.outdated)
+        .filter(|m| m.seen == Seen::Present && !m.outdated && !is_out(group, m))
     {
         if member.well != Well::Healthy || !runs_as_assigned(member) {
             add_wait(&mut waits, healthy(world, group, member));

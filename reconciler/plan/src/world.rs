@@ -12,7 +12,7 @@ use stead_schemas::observed::{Contact, ServerObserved, SiteObserved};
 use stead_schemas::time::{DurationMs, WallMs};
 use stead_schemas::wire::{AgentReport, Health, InstanceReport, InstanceSpec, Phase};
 
-use crate::context::{Context, Policy, Scope, Suspension};
+use crate::context::{Context, Drain, Policy, Scope, Suspension};
 use crate::lease::Lease;
 
 /// The group name of the site server's instance.
@@ -39,6 +39,8 @@ pub(crate) struct Server<'a> {
     pub(crate) contact: Option<Contact>,
     pub(crate) hearing: Hearing,
     pub(crate) suspended: Option<&'a Suspension>,
+    /// A person took it out of service.
+    pub(crate) drained: Option<&'a Drain>,
 }
 
 /// What a server's contact means for planning (H8).
@@ -180,11 +182,17 @@ impl<'a> Server<'a> {
                 suspension.holds_at(now)
                     && matches!(&suspension.scope, Scope::Server(server) if server == name)
             }),
+            drained: context.drained.get(name),
         }
     }
 
     pub(crate) fn is_heard(&self) -> bool {
         self.hearing == Hearing::Heard
+    }
+
+    /// Its drain is in force: it is expected to go away and to come back.
+    pub(crate) fn is_away(&self) -> bool {
+        self.drained.is_some_and(|drain| !drain.ended)
     }
 
     pub(crate) fn assigned(&self, group: &GroupName) -> Option<&'a InstanceSpec> {

@@ -119,6 +119,7 @@ impl Site {
             dns: target.dns.clone(),
             recorded: known.map_or_else(Arc::default, |site| Arc::clone(&site.context.recorded)),
             suspended: suspensions_of(&snapshot.suspensions, code),
+            drained: known.map_or_else(Default::default, |site| site.context.drained.clone()),
             permits: Permits::all(),
             replaced: known.map_or_else(Default::default, |site| site.context.replaced.clone()),
             witness: known.map_or_else(Default::default, |site| site.context.witness.clone()),

@@ -12,9 +12,10 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use stead_schemas::api::{
-    ApiError, CommandAnswer, ConfirmLostRequest, FailbackRequest, JournalEntry, PlanView,
-    RecordView, ReplaceRequest, ResumeRequest, RevisionView, SecretView, StatusView,
-    SuspendRequest, SwitchoverRequest, SwitchoverView, TakeoverView, WhyView, WriterState,
+    ApiError, CommandAnswer, ConfirmLostRequest, DrainPlanView, DrainRequest, FailbackRequest,
+    JournalEntry, PlanView, RecordView, ReplaceRequest, ResumeRequest, RevisionView, SecretView,
+    StatusView, SuspendRequest, SwitchoverRequest, SwitchoverView, TakeoverView, UndrainRequest,
+    WhyView, WriterState,
 };
 use stead_schemas::names::{InstanceName, SiteCode, Thing};
 
@@ -50,6 +51,8 @@ pub fn router(backend: Shared, access: Access) -> Router {
         .route("/v1/suspend", post(suspend))
         .route("/v1/resume", post(resume))
         .route("/v1/confirm-lost", post(confirm_lost))
+        .route("/v1/drain", post(drain))
+        .route("/v1/undrain", post(undrain))
         .route("/v1/switchover", post(switchover))
         .route("/v1/failback", post(failback))
         .route("/v1/replace", post(replace))
@@ -279,6 +282,34 @@ async fn confirm_lost(
         .map_err(refused)
 }
 
+async fn drain(
+    By(by): By,
+    State(backend): State<Shared>,
+    Json(request): Json<DrainRequest>,
+) -> Answered<DrainPlanView> {
+    if request.reason.trim().is_empty() {
+        return Err(bad(
+            "a reason is needed: whoever wonders why it is off reads it",
+        ));
+    }
+    let drained = backend.drain(request, by).await;
+    drained
+        .map(Json)
+        .map_err(|refusal| Failed(status_of(refusal.is_unobserved()), refusal.into()))
+}
+
+async fn undrain(
+    By(by): By,
+    State(backend): State<Shared>,
+    Json(request): Json<UndrainRequest>,
+) -> Answered<CommandAnswer> {
+    backend
+        .undrain(request, by)
+        .await
+        .map(Json)
+        .map_err(refused)
+}
+
 async fn switchover(
     By(by): By,
     State(backend): State<Shared>,
@@ -298,12 +329,16 @@ async fn failback(
 }
 
 fn not_switched(refusal: SwitchoverRefusal) -> Failed {
-    let status = if refusal.is_unobserved() {
+    Failed(status_of(refusal.is_unobserved()), refusal.into())
+}
+
+/// Not found out is not refused.
+const fn status_of(unobserved: bool) -> StatusCode {
+    if unobserved {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
         StatusCode::UNPROCESSABLE_ENTITY
-    };
-    Failed(status, refusal.into())
+    }
 }
 
 async fn replace(

@@ -146,13 +146,16 @@ fn is_lost(observed: &SiteObserved, server: &ServerName) -> bool {
     })
 }
 
-/// Why a server can't take over now; none: it can.
+/// Why a server can't take over now, or should not; none: it can.
 pub(super) fn unready(site: &SiteSnapshot, server: &ServerName) -> Option<String> {
     let Some(report) = heard(&site.observed, server) else {
         return Some(silence(site.observed.servers.get(server)).to_owned());
     };
     if let Some(problem) = &report.problem {
         return Some(format!("it does not vote: {problem}"));
+    }
+    if let Some(drain) = site.context.drained.get(server) {
+        return Some(format!("drained by {}: {}", drain.by, drain.why));
     }
     let known = Known::of_site(&site.observed);
     let votes = known
@@ -227,6 +230,10 @@ fn lost_since(
     now: WallMs,
 ) -> Option<WallMs> {
     let seen = site.observed.servers.get(server)?;
+    let drain = site.context.drained.get(server);
+    if drain.is_some_and(|drain| !drain.ended) {
+        return None;
+    }
     let since = match seen.contact {
         Contact::Silent { since, .. } => since,
         Contact::Unsure { since } if seen.confirmed_lost.is_some() => since,

@@ -7,6 +7,7 @@
 
 mod access;
 mod as_if;
+mod drain;
 mod endpoints;
 mod lease;
 mod openapi;
@@ -21,11 +22,12 @@ mod why;
 
 pub use access::Access;
 pub(crate) use access::By;
+pub use drain::{DrainRefusal, needs_successor, outlook};
 pub use endpoints::{health_router, router};
 pub(crate) use lease::{lease as lease_of, passive as passives_of};
 pub use openapi::openapi;
 pub use snapshot::{
-    Answer, Backend, LogRequest, LogStream, RecordsRead, SiteSnapshot, Snapshot, Switched,
+    Answer, Backend, Drained, LogRequest, LogStream, RecordsRead, SiteSnapshot, Snapshot, Switched,
     is_manual, suspensions_of,
 };
 pub use switchover::{SwitchoverRefusal, Way, failback, way};

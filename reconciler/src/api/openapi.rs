@@ -4,8 +4,8 @@
 use schemars::{Schema, schema_for};
 use serde_json::{Map, Value, json};
 use stead_schemas::api::{
-    ConfirmLostRequest, FailbackRequest, PlanRequest, PromotionRequest, ReplaceRequest,
-    ResumeRequest, SuspendRequest, SwitchoverRequest,
+    ConfirmLostRequest, DrainRequest, FailbackRequest, PlanRequest, PromotionRequest,
+    ReplaceRequest, ResumeRequest, SuspendRequest, SwitchoverRequest, UndrainRequest,
 };
 
 /// Path, summary, query parameters (name, required), name of the answer's type.
@@ -121,7 +121,7 @@ pub fn openapi() -> Value {
 /// Path, summary, the body's schema, name of the answer's type.
 type Post = (&'static str, &'static str, Schema, &'static str);
 
-fn posts() -> [Post; 8] {
+fn posts() -> [Post; 10] {
     [
         (
             "/v1/plan",
@@ -145,6 +145,18 @@ fn posts() -> [Post; 8] {
             "/v1/confirm-lost",
             "Say that a server is gone for good",
             schema_for!(ConfirmLostRequest),
+            "CommandAnswer",
+        ),
+        (
+            "/v1/drain",
+            "Take a server out of service for a while; answered once its site has another active",
+            schema_for!(DrainRequest),
+            "DrainPlanView",
+        ),
+        (
+            "/v1/undrain",
+            "Put a server back into service",
+            schema_for!(UndrainRequest),
             "CommandAnswer",
         ),
         (

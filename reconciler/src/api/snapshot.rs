@@ -8,9 +8,10 @@ use axum::body::Bytes;
 use futures_util::Stream;
 use stead_plan::{Context, Scope, Suspension};
 use stead_schemas::api::{
-    ApiError, CommandAnswer, ConfirmLostRequest, FailbackRequest, JournalEntry, Need,
-    ReconcilerView, ReplaceRequest, ResumeRequest, RevisionView, SecretView, SourceView,
-    SuspendRequest, SuspensionView, SwitchoverRequest, SwitchoverView, TakeoverView,
+    ApiError, CommandAnswer, ConfirmLostRequest, DrainPlanView, DrainRequest, FailbackRequest,
+    JournalEntry, Need, ReconcilerView, ReplaceRequest, ResumeRequest, RevisionView, SecretView,
+    SourceView, SuspendRequest, SuspensionView, SwitchoverRequest, SwitchoverView, TakeoverView,
+    UndrainRequest,
 };
 use stead_schemas::desired::SiteDesired;
 use stead_schemas::names::{InstanceName, SecretName, ServerName, SiteCode};
@@ -21,6 +22,7 @@ use stead_schemas::role::SiteType;
 use stead_schemas::time::WallMs;
 use tokio::sync::Semaphore;
 
+use super::drain::DrainRefusal;
 use super::switchover::SwitchoverRefusal;
 
 /// The state of one moment. Cheap to make: sites are shared, not copied.
@@ -105,6 +107,8 @@ pub fn is_manual(views: &[SuspensionView], site: &SiteCode) -> bool {
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send>>;
 /// What a switchover came to.
 pub type Switched = Pin<Box<dyn Future<Output = Result<SwitchoverView, SwitchoverRefusal>> + Send>>;
+/// What a drain came to.
+pub type Drained = Pin<Box<dyn Future<Output = Result<DrainPlanView, DrainRefusal>> + Send>>;
 /// What was read of records; those that were not are left out.
 pub type RecordsRead = Pin<Box<dyn Future<Output = BTreeMap<RecordKey, RecordObserved>> + Send>>;
 /// Lines of an instance's log as the agent sends them.
@@ -146,6 +150,10 @@ pub trait Backend: Send + Sync + 'static {
     fn confirm_lost(&self, request: ConfirmLostRequest, by: String) -> Answer<CommandAnswer>;
     /// Lets a voter in whose ledger is new.
     fn replace(&self, request: ReplaceRequest, by: String) -> Answer<CommandAnswer>;
+    /// Takes a server out of service.
+    fn drain(&self, request: DrainRequest, by: String) -> Drained;
+    /// Puts it back.
+    fn undrain(&self, request: UndrainRequest, by: String) -> Answer<CommandAnswer>;
     /// Changes the active of a site.
     fn switchover(&self, request: SwitchoverRequest, by: String) -> Switched;
     /// Changes it to the one that git declares.

@@ -11,10 +11,12 @@ use stead_schemas::names::{GroupName, ServerName, SiteCode};
 use stead_schemas::observed::{Contact, ServerObserved};
 use stead_schemas::plan::{Action, Hold, HoldReason, SitePlan};
 use stead_schemas::role::Role;
+use stead_schemas::time::WallMs;
 use stead_schemas::wire::{Health, InstanceReport};
 
-use super::lease;
 use super::snapshot::{SiteSnapshot, Snapshot};
+use super::{drain, lease};
+use crate::output::status::hold_reason;
 
 /// The whole status, or that of one site.
 pub(super) fn status(snapshot: &Snapshot, only: Option<&SiteCode>) -> StatusView {
@@ -25,7 +27,7 @@ pub(super) fn status(snapshot: &Snapshot, only: Option<&SiteCode>) -> StatusView
             continue;
         }
         needs.extend(lease::needs(code, site, snapshot.now));
-        needs.extend(site_needs(site));
+        needs.extend(site_needs(site, snapshot.now));
         sites.push(site_view(snapshot, code, site));
     }
     StatusView {
@@ -45,13 +47,13 @@ pub(super) fn plan(snapshot: &Snapshot) -> PlanView {
     PlanView::of(None, plans)
 }
 
-fn site_needs(site: &SiteSnapshot) -> impl Iterator<Item = Need> {
+fn site_needs(site: &SiteSnapshot, now: WallMs) -> impl Iterator<Item = Need> {
     let holds = site.plan.iter().flat_map(|plan| &plan.holds);
     holds
         .filter(|hold| hold.reason.needs_person())
-        .map(|hold| Need {
+        .map(move |hold| Need {
             about: hold.about.clone(),
-            text: hold.reason.to_string(),
+            text: hold_reason(hold, now),
             remedy: hold.reason.remedy(&hold.about),
         })
 }
@@ -75,7 +77,7 @@ fn site_view(snapshot: &Snapshot, code: &SiteCode, site: &SiteSnapshot) -> SiteV
         parent: desired.and_then(|desired| desired.parent.clone()),
         state,
         revision: site.revision.clone(),
-        servers: servers(site),
+        servers: servers(code, site, snapshot.now),
         active: holder.or_else(|| declared.map(|server| server.active.clone())),
         passive: lease::passive(site),
         lease,
@@ -102,7 +104,12 @@ fn state(site: &SiteSnapshot, instances: &[InstanceView], suspended: bool) -> Si
     let ill =
         |instance: &InstanceView| instance.wanted && instance.health == Some(Health::Unhealthy);
     let unknown = |server: &ServerObserved| server.contact != Contact::Heard;
-    let quiet = |hold: &Hold| matches!(hold.reason, HoldReason::NoProgram { .. });
+    let quiet = |hold: &Hold| {
+        matches!(
+            hold.reason,
+            HoldReason::Drained { .. } | HoldReason::NoProgram { .. }
+        )
+    };
     if site.failure.is_some() || instances.iter().any(ill) {
         SiteState::Degraded
     } else if suspended {
@@ -118,7 +125,7 @@ fn state(site: &SiteSnapshot, instances: &[InstanceView], suspended: bool) -> Si
     }
 }
 
-fn servers(site: &SiteSnapshot) -> Vec<ServerView> {
+fn servers(code: &SiteCode, site: &SiteSnapshot, now: WallMs) -> Vec<ServerView> {
     let view = |(name, seen): (&ServerName, &ServerObserved)| {
         let declared = site
             .desired
@@ -141,6 +148,7 @@ fn servers(site: &SiteSnapshot) -> Vec<ServerView> {
                 .cloned()
                 .collect(),
             declared: declared.is_some(),
+            drain: drain::view(code, site, name, now),
         }
     };
     site.observed.servers.iter().map(view).collect()

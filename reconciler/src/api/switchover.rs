@@ -243,7 +243,7 @@ pub fn failback(
 }
 
 /// Those that may be active, in order of preference.
-fn may_hold(site_server: &SiteServerDesired) -> Vec<&ServerName> {
+pub(super) fn may_hold(site_server: &SiteServerDesired) -> Vec<&ServerName> {
     let voters = site_server.lease.iter().flat_map(|lease| &lease.voters);
     let mut ranked: Vec<_> = voters
         .filter_map(|(name, voter)| Some((voter.rank?, name)))

@@ -7,6 +7,7 @@
 mod check;
 mod confirm_lost;
 pub mod dns;
+mod drain;
 mod error;
 mod explain;
 mod history;
@@ -76,6 +77,8 @@ enum Command {
     Wait(wait::WaitArgs),
     Suspend(suspend::SuspendArgs),
     Resume(suspend::ResumeArgs),
+    Drain(drain::DrainArgs),
+    Undrain(drain::UndrainArgs),
     Switchover(switchover::SwitchoverArgs),
     Failback(switchover::FailbackArgs),
     ConfirmLost(confirm_lost::ConfirmLostArgs),
@@ -126,6 +129,8 @@ fn run(ui: &Ui, command: Command) -> CommandResult {
         Command::Wait(args) => block_on(wait::run(ui, args)),
         Command::Suspend(args) => block_on(suspend::suspend(ui, args)),
         Command::Resume(args) => block_on(suspend::resume(ui, args)),
+        Command::Drain(args) => block_on(drain::drain(ui, args)),
+        Command::Undrain(args) => block_on(drain::undrain(ui, args)),
         Command::Switchover(args) => block_on(switchover::switchover(ui, args)),
         Command::Failback(args) => block_on(switchover::failback(ui, args)),
         Command::ConfirmLost(args) => block_on(confirm_lost::run(ui, args)),

@@ -1,30 +1,31 @@
-//! The daemon behind the API: snapshots, the journal, commands, logs.
+//! The daemon behind the API: snapshots, the journal, commands.
 //!
 //! Commands are made durable before they are answered, journalled with who gave them, and wake the
 //! sites they concern. How anything is shown is `crate::api`'s business.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::Bytes;
 use stead_schemas::api::{
-    ApiError, CommandAnswer, ConfirmLostRequest, FailbackRequest, JournalEntry, JournalKind, Need,
-    ReconcilerView, ReplaceRequest, ResumeRequest, RevisionState, RevisionView, SecretView,
-    SuspendRequest, SuspensionView, SwitchoverRequest, WriterState,
+    ApiError, CommandAnswer, ConfirmLostRequest, DrainRequest, FailbackRequest, JournalEntry,
+    JournalKind, Need, ReconcilerView, ReplaceRequest, ResumeRequest, RevisionState, RevisionView,
+    SecretView, SuspendRequest, SuspensionView, SwitchoverRequest, UndrainRequest, WriterState,
 };
 use stead_schemas::names::{SecretName, ServerName, SiteCode, Thing};
 use stead_schemas::observed::Contact;
 use stead_schemas::plan::HoldReason;
 use stead_schemas::record::RecordKey;
 use stead_wire::clock::wall_now;
-use stead_wire::lines::Lines;
 use tokio::sync::Semaphore;
 
 use super::core::{Core, InForce};
+use super::drain::{drain, undrain};
+use super::logs::logs;
 use super::replace::replace;
 use super::switchover::{Kind, switch_over};
-use crate::api::{Answer, Backend, LogRequest, LogStream, RecordsRead, Snapshot, Switched};
+use crate::api::{
+    Answer, Backend, Drained, LogRequest, LogStream, RecordsRead, Snapshot, Switched,
+};
 use crate::commands::chain;
 use crate::publish;
 use crate::site::Site;
@@ -34,9 +35,6 @@ use crate::witness;
 
 /// Revisions that are listed.
 const REVISIONS: u32 = 200;
-/// How long an agent may take to begin a log, and to say that it goes on.
-const LOG_BEGINS: Duration = Duration::from_secs(5);
-const LOG_SILENCE: Duration = Duration::from_secs(10);
 
 /// The API's way to the daemon.
 #[derive(Debug, Clone)]
@@ -116,6 +114,16 @@ impl Backend for Desk {
     fn replace(&self, request: ReplaceRequest, by: String) -> Answer<CommandAnswer> {
         let core = Arc::clone(&self.0);
         Box::pin(async move { replace(&core, request, by).await })
+    }
+
+    fn drain(&self, request: DrainRequest, by: String) -> Drained {
+        let core = Arc::clone(&self.0);
+        Box::pin(async move { drain(&core, request, by).await })
+    }
+
+    fn undrain(&self, request: UndrainRequest, by: String) -> Answer<CommandAnswer> {
+        let core = Arc::clone(&self.0);
+        Box::pin(async move { undrain(&core, request, &by).await })
     }
 
     fn switchover(&self, request: SwitchoverRequest, by: String) -> Switched {
@@ -532,54 +540,6 @@ fn command(core: &Core, about: &str, text: String) {
         site.as_ref(),
         vec![Happened::new(JournalKind::Command, about, text)],
     );
-}
-
-async fn logs(core: &Core, request: LogRequest) -> Result<LogStream, ApiError> {
-    let name = &request.instance;
-    let peer = core
-        .site(&name.site)
-        .and_then(|site| site.world().peers.get(&name.server).cloned());
-    let Some(peer) = peer else {
-        return Err(ApiError {
-            error: format!("there is no server {}/{}", name.site, name.server),
-            hint: Some("stead list servers".to_owned()),
-        });
-    };
-    let follow = u8::from(request.follow);
-    let path = format!(
-        "/v1/logs/{}?lines={}&follow={follow}",
-        name.group, request.lines
-    );
-    let lines = peer
-        .stream_lines(&path, LOG_BEGINS, LOG_SILENCE)
-        .await
-        .map_err(|error| ApiError {
-            error: format!(
-                "the agent of {} gives no log of {name}: {}",
-                name.server,
-                chain(&error)
-            ),
-            hint: Some(format!("stead status {}", name.site)),
-        })?;
-    Ok(Box::pin(futures_util::stream::unfold(
-        Some(lines),
-        |lines| async move { next_line(lines?).await },
-    )))
-}
-
-type Next = Option<(Result<Bytes, std::io::Error>, Option<Lines>)>;
-
-async fn next_line(mut lines: Lines) -> Next {
-    match lines.next().await {
-        Ok(Some(line)) => {
-            let mut whole = Vec::with_capacity(line.len() + 1);
-            whole.extend_from_slice(&line);
-            whole.push(b'\n');
-            Some((Ok(whole.into()), Some(lines)))
-        }
-        Ok(None) => None,
-        Err(error) => Some((Err(std::io::Error::other(error)), None)),
-    }
 }
 
 pub(super) fn of_store(error: StoreError) -> ApiError {

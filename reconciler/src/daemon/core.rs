@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
-use stead_plan::Suspension;
+use stead_plan::{Drain, Suspension};
 use stead_schemas::api::{JournalKind, SourceView, SuspensionView};
 use stead_schemas::declared::settings::{GitReference, ReconcilerConfig};
 use stead_schemas::desired::HierarchyDesired;
@@ -28,7 +28,7 @@ use crate::secrets::Secrets;
 use crate::site::Site;
 use crate::site::changes::Happened;
 use crate::site::takeovers::Fresh;
-use crate::store::{LostMemory, NewEntry, OwnMemory, ReplacedMemory, Store, Write};
+use crate::store::{DrainMemory, LostMemory, NewEntry, OwnMemory, ReplacedMemory, Store, Write};
 use crate::witness::Witness;
 
 /// Fresh connections under way at a time: a handshake is half a millisecond, and 10,000 agents
@@ -90,6 +90,7 @@ pub struct Core {
     sites: RwLock<BTreeMap<SiteCode, Arc<Site>>>,
     in_force: watch::Sender<Option<Arc<InForce>>>,
     suspensions: RwLock<BTreeMap<String, SuspensionView>>,
+    drains: RwLock<BTreeMap<ServerName, DrainMemory>>,
     lost: RwLock<BTreeMap<ServerName, LostMemory>>,
     replaced: RwLock<BTreeMap<ServerName, ReplacedMemory>>,
     own: Mutex<OwnMemory>,
@@ -111,6 +112,8 @@ pub struct Parts {
     pub witness: Arc<Witness>,
     /// Remembered suspensions.
     pub suspensions: BTreeMap<String, SuspensionView>,
+    /// Remembered drains.
+    pub drains: BTreeMap<ServerName, DrainMemory>,
     /// Remembered losses.
     pub lost: BTreeMap<ServerName, LostMemory>,
     /// Remembered replacements.
@@ -149,6 +152,7 @@ impl Core {
             sites: RwLock::new(BTreeMap::new()),
             in_force: watch::Sender::new(None),
             suspensions: RwLock::new(parts.suspensions),
+            drains: RwLock::new(parts.drains),
             lost: RwLock::new(parts.lost),
             replaced: RwLock::new(parts.replaced),
             own: Mutex::new(parts.own),
@@ -247,7 +251,7 @@ impl Core {
             .collect()
     }
 
-    /// How long until the next suspension ends by itself.
+    /// How long until the next suspension or drain ends by itself.
     #[must_use]
     pub fn next_end(&self) -> Option<DurationMs> {
         let now = wall_now();
@@ -255,7 +259,9 @@ impl Core {
             .suspensions
             .read()
             .unwrap_or_else(PoisonError::into_inner);
+        let drains = self.drains.read().unwrap_or_else(PoisonError::into_inner);
         let ends = known.values().filter_map(|one| one.until);
+        let ends = ends.chain(drains.values().map(|drain| drain.until));
         ends.filter(|until| now < *until)
             .map(|until| until.since(now))
             .min()
@@ -285,6 +291,34 @@ impl Core {
         }
         drop(known);
         self.wake_all();
+    }
+
+    /// What a person said of a server that is out of service.
+    #[must_use]
+    pub fn drain(&self, server: &ServerName) -> Option<DrainMemory> {
+        let drains = self.drains.read().unwrap_or_else(PoisonError::into_inner);
+        drains.get(server).cloned()
+    }
+
+    /// Servers of a site that are out of service, as the planner takes them. Steady time is not what
+    /// people mean by the end.
+    #[must_use]
+    pub fn drained(&self, code: &SiteCode) -> BTreeMap<ServerName, Drain> {
+        let now = wall_now();
+        let drains = self.drains.read().unwrap_or_else(PoisonError::into_inner);
+        let of_site = drains.iter().filter(|(_, drain)| drain.site == *code);
+        of_site
+            .map(|(server, drain)| (server.clone(), drain.as_of(now)))
+            .collect()
+    }
+
+    /// A server is out of service, or (none) not any more.
+    pub fn set_drain(&self, server: &ServerName, memory: Option<DrainMemory>) {
+        let mut drains = self.drains.write().unwrap_or_else(PoisonError::into_inner);
+        match memory {
+            Some(memory) => drop(drains.insert(server.clone(), memory)),
+            None => drop(drains.remove(server)),
+        }
     }
 
     /// What a person said of a server that is gone for good.

@@ -259,6 +259,8 @@ impl Fleet {
                     self.core.store.write(Write::Server(server.clone(), None));
                     self.core.store.write(Write::Lost(server.clone(), None));
                     self.core.set_lost(server, None);
+                    self.core.store.write(Write::Drain(server.clone(), None));
+                    self.core.set_drain(server, None);
                     let write = Write::Site(code.clone(), Some(memory));
                     self.core.store.write(write);
                     crew.site.wake();

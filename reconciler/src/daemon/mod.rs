@@ -14,9 +14,11 @@ pub mod by_hand;
 pub mod claim;
 pub mod clock;
 pub mod core;
+mod drain;
 mod edit;
 pub mod fleet;
 pub mod listen;
+mod logs;
 mod replace;
 pub mod source;
 mod switchover;
@@ -143,6 +145,7 @@ impl Daemon {
             tls: client_tls,
             witness,
             suspensions: remembered.suspensions,
+            drains: remembered.drains,
             lost: remembered.lost,
             replaced: remembered.replaced,
             own: remembered.own,

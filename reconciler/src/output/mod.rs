@@ -4,6 +4,7 @@
 //! annotations are made by the files below it. It decides nothing about what is shown.
 
 pub mod diagnostics;
+pub mod drain;
 pub mod github;
 pub mod history;
 pub mod lease;

@@ -11,7 +11,7 @@ use stead_schemas::time::WallMs;
 use stead_schemas::wire::{Health, Phase};
 
 use super::table::{Cell, Table, one_line};
-use super::{Palette, Style, lease, when};
+use super::{Palette, Style, drain, lease, when};
 
 /// All sites, a line each.
 #[must_use]
@@ -160,12 +160,17 @@ pub fn holds(palette: Palette, holds: &[Hold], now: WallMs) -> String {
     }
 }
 
-/// Why something is held, with the time a suspension ends.
+/// Why something is held, with the time a suspension or a drain ends.
 #[must_use]
 pub fn hold_reason(hold: &Hold, now: WallMs) -> String {
     use stead_schemas::plan::HoldReason;
     match &hold.reason {
-        HoldReason::Suspended {
+        HoldReason::DrainEnded { server, until } => format!(
+            "the drain of {server} ended {} and nobody undrained it",
+            when::at(*until, now)
+        ),
+        HoldReason::Drained { until, .. }
+        | HoldReason::Suspended {
             until: Some(until), ..
         } => one_line(&format!("{}, {}", hold.reason, when::until(*until, now))),
         reason => one_line(&reason.to_string()),
@@ -236,6 +241,9 @@ fn note(site: &SiteView, now: WallMs) -> String {
             suspension.by, suspension.why
         ));
     }
+    for server in site.servers.iter().filter(|server| server.drain.is_some()) {
+        notes.push(format!("{} drained", server.name));
+    }
     if let Some(failure) = &site.failure {
         notes.push(failure.clone());
     }
@@ -259,7 +267,8 @@ fn servers(palette: Palette, site: &SiteView, problems: bool, now: WallMs) -> St
     let mut table = Table::new(["SERVER", "AGENT", "ZONE", "CONTACT", "VERSION", "NOTE"]);
     let mut any = false;
     for server in &site.servers {
-        if problems && server.contact == Contact::Heard && server.problems.is_empty() {
+        let well = server.contact == Contact::Heard && server.problems.is_empty();
+        if problems && well && server.drain.is_none() {
             continue;
         }
         any = true;
@@ -271,7 +280,8 @@ fn servers(palette: Palette, site: &SiteView, problems: bool, now: WallMs) -> St
 /// One server's line, without its site.
 #[must_use]
 pub fn server_row(server: &ServerView, now: WallMs) -> Vec<Cell> {
-    let mut notes = server.problems.clone();
+    let drain = server.drain.as_ref().map(|view| drain::note(view, now));
+    let mut notes: Vec<String> = drain.into_iter().chain(server.problems.clone()).collect();
     if !server.declared {
         notes.push("leaving: no longer in git".to_owned());
     }

@@ -46,16 +46,25 @@ pub fn clock_ms(then: WallMs, now: WallMs) -> String {
     format!("{}.{:03}", clock(then, now), then.0 % 1_000)
 }
 
-/// A moment to come, with the date where it is another day, to the minute.
+/// Until a moment, with the date where it is another day, to the minute.
 #[must_use]
 pub fn until(then: WallMs, now: WallMs) -> String {
+    format!("until {}", minute(then, now))
+}
+
+/// At a moment, the same way.
+#[must_use]
+pub fn at(then: WallMs, now: WallMs) -> String {
+    format!("at {}", minute(then, now))
+}
+
+fn minute(then: WallMs, now: WallMs) -> String {
     let zone = TimeZone::system();
-    let text = match (zoned(then, &zone), zoned(now, &zone)) {
+    match (zoned(then, &zone), zoned(now, &zone)) {
         (Some(then), Some(now)) if then.date() == now.date() => then.strftime("%H:%M").to_string(),
         (Some(then), _) => then.strftime("%Y-%m-%d %H:%M").to_string(),
         (None, _) => "the end of time".to_owned(),
-    };
-    format!("until {text}")
+    }
 }
 
 fn clock_in(then: WallMs, now: WallMs, zone: &TimeZone) -> String {

@@ -29,7 +29,7 @@ use stead_schemas::role::SiteType;
 use stead_schemas::time::{DurationMs, WallMs};
 use stead_schemas::wire::AgentReport;
 use stead_wire::peer::Peer;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::act::backoff::{Bounds, Retries};
 use crate::observe::judge::{Round, Watch};
@@ -63,6 +63,8 @@ pub struct Site {
     pub code: SiteCode,
     world: Mutex<SiteWorld>,
     wake: Notify,
+    /// The turn to drain one of its servers.
+    pub drain_turn: Semaphore,
 }
 
 /// Everything the daemon knows of a site.
@@ -169,6 +171,7 @@ impl Site {
             code,
             world: Mutex::new(world),
             wake: Notify::new(),
+            drain_turn: Semaphore::new(1),
         }
     }
 

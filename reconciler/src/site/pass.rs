@@ -70,6 +70,7 @@ pub(crate) fn context(core: &Core, code: &SiteCode, world: &SiteWorld, force: &I
         dns: force.desired.dns.clone(),
         recorded: Arc::clone(&world.recorded),
         suspended: core.suspended(code),
+        drained: core.drained(code),
         permits: Permits::all(),
         replaced: core.replaced().into_keys().collect(),
         manual: core.is_manual(code),

@@ -29,6 +29,8 @@ impl Site {
         if let Some(shown) = &world.shown
             && now.since(shown.at) < FRESH
             && shown.revision == force.revision
+            // Who drained a server is told at once whether it may go off.
+            && shown.snapshot.context.drained == core.drained(&self.code)
         {
             return Arc::clone(&shown.snapshot);
         }

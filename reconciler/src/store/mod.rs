@@ -20,8 +20,8 @@ use stead_schemas::time::DurationMs;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use rows::{
-    HistoryQuery, LostMemory, NewEntry, OwnMemory, Remembered, ReplacedMemory, ServerMemory,
-    SiteMemory, WithdrawnMemory, Write,
+    DrainMemory, HistoryQuery, LostMemory, NewEntry, OwnMemory, Remembered, ReplacedMemory,
+    ServerMemory, SiteMemory, WithdrawnMemory, Write,
 };
 pub use schema::StoreError;
 use writer::{Job, Writer};

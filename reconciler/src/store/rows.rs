@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use stead_plan::Drain;
 use stead_schemas::api::{JournalEntry, JournalKind, RevisionView, SuspensionView, TakeoverView};
 use stead_schemas::names::{GroupName, ServerName, SiteCode};
 use stead_schemas::observed::{SiteRecorded, Withdrawn};
@@ -108,6 +109,35 @@ pub struct ReplacedMemory {
     pub before: BTreeMap<SiteCode, u64>,
 }
 
+/// A person took a server out of service for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainMemory {
+    /// The server's site.
+    pub site: SiteCode,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// When.
+    pub at: WallMs,
+    /// Until when.
+    pub until: WallMs,
+}
+
+impl DrainMemory {
+    /// As the planner takes it.
+    #[must_use]
+    pub fn as_of(&self, now: WallMs) -> Drain {
+        Drain {
+            by: self.by.clone(),
+            why: self.why.clone(),
+            at: self.at,
+            until: self.until,
+            ended: now >= self.until,
+        }
+    }
+}
+
 /// The few values there is one of.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -129,6 +159,8 @@ pub struct Remembered {
     pub servers: BTreeMap<ServerName, ServerMemory>,
     /// Suspensions by scope.
     pub suspensions: BTreeMap<String, SuspensionView>,
+    /// Servers out of service.
+    pub drains: BTreeMap<ServerName, DrainMemory>,
     /// Servers confirmed lost.
     pub lost: BTreeMap<ServerName, LostMemory>,
     /// Voters whose new ledgers are to be let in.
@@ -144,6 +176,8 @@ pub struct Remembered {
 /// One change of the store.
 #[derive(Debug, Clone)]
 pub enum Write {
+    /// A server is out of service, or (none) not any more.
+    Drain(ServerName, Option<DrainMemory>),
     /// New journal entries.
     Journal(Vec<NewEntry>),
     /// A server is confirmed lost, or (none) not any more.
@@ -184,6 +218,9 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> Result<(), rusqli
         Write::Journal(entries) => entries
             .iter()
             .try_for_each(|entry| append(connection, entry)),
+        Write::Drain(server, drain) => {
+            remember(connection, "drain", server.as_str(), drain.as_ref())
+        }
         Write::Lost(server, lost) => remember(connection, "lost", server.as_str(), lost.as_ref()),
         Write::Own(own) => remember(connection, "own", "own", Some(own)),
         Write::Replaced(server, memory) => {
@@ -342,6 +379,7 @@ fn open_holds(connection: &Connection) -> Result<OpenHolds, StoreError> {
 
 fn take(found: &mut Remembered, kind: &str, name: &str, body: &str) -> Option<()> {
     match kind {
+        "drain" => drop(found.drains.insert(name.parse().ok()?, read(body)?)),
         "lost" => drop(found.lost.insert(name.parse().ok()?, read(body)?)),
         "own" => found.own = read(body)?,
         "replaced" => drop(found.replaced.insert(name.parse().ok()?, read(body)?)),

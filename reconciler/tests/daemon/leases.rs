@@ -21,9 +21,9 @@ use stead_schemas::time::WallMs;
 use super::agents::{Agent, Book};
 use super::scene::{Running, Scene, contact};
 
-const NAMES: [&str; 3] = ["p01-a", "p01-b", "p01-w"];
+pub(super) const NAMES: [&str; 3] = ["p01-a", "p01-b", "p01-w"];
 
-fn name(text: &str) -> ServerName {
+pub(super) fn name(text: &str) -> ServerName {
     text.parse().unwrap()
 }
 
@@ -80,7 +80,7 @@ fn taken(term: u64, cause: TakeoverCause, from: Option<&str>) -> Takeover {
 }
 
 /// A server takes up the lease.
-fn take_up(book: &Book, term: u64, cause: TakeoverCause) {
+pub(super) fn take_up(book: &Book, term: u64, cause: TakeoverCause) {
     book.change(|report| {
         let server = report.server.clone();
         let lease = report.lease.as_mut().unwrap();
@@ -93,7 +93,7 @@ fn take_up(book: &Book, term: u64, cause: TakeoverCause) {
 }
 
 /// It holds no more.
-fn follow(book: &Book, holder: &str, term: u64) {
+pub(super) fn follow(book: &Book, holder: &str, term: u64) {
     book.change(|report| {
         let lease = report.lease.as_mut().unwrap();
         lease.part = LeasePart::Following;
@@ -101,13 +101,13 @@ fn follow(book: &Book, holder: &str, term: u64) {
     });
 }
 
-struct Site {
+pub(super) struct Site {
     scene: Scene,
     agents: BTreeMap<&'static str, Agent>,
 }
 
 impl Site {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let scene = Scene::new();
         let mut agents = BTreeMap::new();
         for server in NAMES {
@@ -133,11 +133,11 @@ impl Site {
         Self { scene, agents }
     }
 
-    fn book(&self, server: &str) -> Arc<Book> {
+    pub(super) fn book(&self, server: &str) -> Arc<Book> {
         Arc::clone(&self.agents[server].book)
     }
 
-    async fn daemon(&self) -> Running {
+    pub(super) async fn daemon(&self) -> Running {
         let daemon = self.scene.daemon("state").await;
         daemon
             .until("all are heard, and it writes", |s| {
@@ -163,7 +163,7 @@ async fn ask(
     daemon.desk().switchover(request, "bob".to_owned()).await
 }
 
-async fn journal(daemon: &Running, kind: JournalKind) -> Vec<String> {
+pub(super) async fn journal(daemon: &Running, kind: JournalKind) -> Vec<String> {
     let all = daemon
         .desk()
         .history(Some("P01".parse().unwrap()), 500, None);

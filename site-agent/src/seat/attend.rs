@@ -217,12 +217,28 @@ impl Attendance {
                     {
                         held.publish(&self.around.context, &self.spec);
                     }
+                    self.ensure_guard(&before).await;
                     self.voting.tell(Arc::clone(&self.spec)).await;
                 }
                 Some(question) = questions.recv() => self.on_question(question).await,
                 () = sleep_until(wake) => self.on_time().await,
             }
             self.show();
+        }
+    }
+
+    /// From now on it may hold (it was a witness, or drained): a guard that starts only with the first
+    /// term kills the standby then, which makes that failover slow.
+    async fn ensure_guard(&mut self, before: &LeaseSpec) {
+        let me = self.snapshot.borrow().me.name.clone();
+        if self.guard.is_some() || before.is_candidate(&me) || !self.spec.is_candidate(&me) {
+            return;
+        }
+        let context = &self.around.context;
+        match GuardLink::ensure(&context.exe, &self.around.config, &context.layout).await {
+            Ok(link) => self.guard = Some(link),
+            // It is tried again with the first term.
+            Err(error) => tracing::error!("no guard: {}", problem_of(&error)),
         }
     }
 
@@ -300,8 +316,8 @@ impl Attendance {
     }
 
     async fn arm(&mut self, term: Term, at: Mono) -> Result<(), String> {
-        let context = &self.around.context;
         if self.guard.is_none() {
+            let context = &self.around.context;
             let link = GuardLink::ensure(&context.exe, &self.around.config, &context.layout).await;
             self.guard = Some(link.map_err(|error| problem_of(&error))?);
         }

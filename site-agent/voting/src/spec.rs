@@ -327,6 +327,26 @@ mod tests {
     }
 
     #[test]
+    fn h3_nobody_goes_solo_while_the_only_passive_is_drained() {
+        let mut spec = declared();
+        let (mut node, all) = founder(&spec);
+        let in_force =
+            |node: &Node<ServerName>| node.saved().configuration.in_force.members.clone();
+        let mut now = 0;
+        run(&mut node, &spec, 5_000, &mut now, &["p01-b", "p01-w"]);
+        // Drained: told that it is no candidate, and then switched off for two hours.
+        let b: ServerName = "p01-b".parse().unwrap();
+        spec.voters.get_mut(&b).unwrap().rank = None;
+        run(&mut node, &spec, 7_200_000, &mut now, &["p01-w"]);
+        assert_eq!(in_force(&node), all, "2 of 3 remain");
+        assert!(node.lease().is_some());
+        // Its time is over, and it is still off: as for any passive that is lost.
+        spec.voters.get_mut(&b).unwrap().rank = Some(1);
+        run(&mut node, &spec, 7_201_000, &mut now, &["p01-w"]);
+        assert_eq!(in_force(&node), BTreeSet::from([named("p01-a")]), "solo");
+    }
+
+    #[test]
     fn h3_a_witness_that_went_first_is_not_covered() {
         let spec = declared();
         let (mut node, all) = founder(&spec);

@@ -88,6 +88,7 @@ impl SiteModel {
             dns: hierarchy.dns.clone(),
             recorded: Arc::new(SiteRecorded::default()),
             suspended: Vec::new(),
+            drained: std::collections::BTreeMap::new(),
             manual: false,
             permits: Permits::all(),
             replaced: Default::default(),

@@ -166,6 +166,7 @@ enum Fault {
     Connecting,
     CutOff,
     Broken,
+    Drained,
 }
 
 fn faults() -> impl Strategy<Value = Vec<(usize, Fault)>> {
@@ -175,6 +176,7 @@ fn faults() -> impl Strategy<Value = Vec<(usize, Fault)>> {
         Just(Fault::Connecting),
         Just(Fault::CutOff),
         Just(Fault::Broken),
+        Just(Fault::Drained),
     ];
     prop::collection::vec((0..SERVERS.len(), fault), 0..4)
 }
@@ -200,11 +202,13 @@ fn inflict(model: &mut Model, faults: &[(usize, Fault)]) {
                 host.broken.insert(name("distributionPoint"));
                 host.broken.insert(name("managementPoint"));
             }
+            Fault::Drained => model.drain(server.as_str()),
         }
     }
 }
 
 fn repair(model: &mut Model) {
+    model.drained.clear();
     for host in model.hosts.values_mut() {
         host.contact = Contact::Heard;
         host.broken.clear();
@@ -520,6 +524,39 @@ proptest! {
             let removes = matches!(step.action, Action::Remove { .. } | Action::SwitchOver { .. });
             prop_assert!(!removes, "{}", step.id);
         }
+    }
+
+    #[test]
+    fn a_drain_takes_its_road_keeps_every_group_served_and_is_taken_back(
+        a in revision(),
+        away in 0..SERVERS.len(),
+    ) {
+        let mut model = converged(&a);
+        let desired = model.desired.clone().unwrap();
+        let guarded = guarded(&model, &desired);
+        let server = SERVERS[away].1;
+        model.drain(server);
+        let first = model.plan();
+        let ids: BTreeSet<StepId> = first.steps.iter().map(|step| step.id.clone()).collect();
+        for plan in model.converge(first.steps.len()) {
+            for step in plan.ready() {
+                prop_assert!(ids.contains(&step.id), "{} is not on\n{}", step.id, road(&first));
+            }
+            for group in &guarded {
+                prop_assert!(model.serves(group), "{group} after\n{}", road(&plan));
+            }
+        }
+        for (group, declared) in &desired.groups {
+            let counted = matches!(declared.placement, Placement::ByCount { .. });
+            let at = model.at(group.as_str());
+            let roomy = desired.servers.len() > at.len() && has_room(&desired, declared);
+            if counted && roomy && declared.role.rules().may_overlap {
+                prop_assert!(!at.iter().any(|at| at == server), "{group} is still on {server}");
+            }
+        }
+        model.undrain(server);
+        model.converge(100);
+        assert_as_declared(&model);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod aliases;
 mod budgets;
 mod clashes;
+mod drains;
 mod laws;
 mod lints;
 mod losses;

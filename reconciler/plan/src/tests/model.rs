@@ -24,7 +24,9 @@ use stead_schemas::time::{DurationMs, DurationOrNever, WallMs};
 use stead_schemas::wire::{AgentReport, Health, InstanceReport, Phase, Program, StopRule};
 
 use super::voters::Voting;
-use crate::{Context, Permits, Policy, Suspension, plan_site, recorded_after, served_instances};
+use crate::{
+    Context, Drain, Permits, Policy, Suspension, plan_site, recorded_after, served_instances,
+};
 
 /// The world of one site.
 #[derive(Clone)]
@@ -39,6 +41,7 @@ pub(super) struct Model {
     pub(super) withdrawn: BTreeMap<(GroupName, ServerName), Withdrawn>,
     served: BTreeMap<(GroupName, ServerName), u32>,
     pub(super) suspended: Vec<Suspension>,
+    pub(super) drained: BTreeMap<ServerName, Drain>,
     pub(super) permits: Permits,
     pub(super) suspect: bool,
     /// What the second DNS server serves, where it does not follow the first.
@@ -210,6 +213,7 @@ impl Model {
             withdrawn: BTreeMap::new(),
             served: BTreeMap::new(),
             suspended: Vec::new(),
+            drained: BTreeMap::new(),
             permits: Permits::all(),
             suspect: false,
             secondary_stuck: None,
@@ -304,6 +308,7 @@ impl Model {
             dns: self.dns.clone(),
             recorded: Arc::new(self.recorded.clone()),
             suspended: self.suspended.clone(),
+            drained: self.drained.clone(),
             permits: self.permits.clone(),
             replaced: self.voting.replaced.clone(),
             manual: self.voting.manual,

@@ -105,7 +105,9 @@ impl Host {
     fn stands_by(&self) -> bool {
         let spec = self.real.assigned.get(&*SITE_SERVER);
         let report = self.real.instances.get(&*SITE_SERVER);
-        spec.is_some_and(|spec| !spec.settings.is_null())
+        let told = self.real.assigned_lease.as_ref();
+        told.is_some_and(|told| told.is_candidate(&self.real.server))
+            && spec.is_some_and(|spec| !spec.settings.is_null())
             && report.is_some_and(|report| report.health == Health::Healthy)
     }
 }

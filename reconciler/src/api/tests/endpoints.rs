@@ -9,8 +9,9 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 use stead_schemas::api::{
-    ApiError, CommandAnswer, ConfirmLostRequest, FailbackRequest, JournalEntry, ReplaceRequest,
-    ResumeRequest, RevisionView, SecretView, SuspendRequest, SwitchoverRequest, WriterState,
+    ApiError, CommandAnswer, ConfirmLostRequest, DrainRequest, FailbackRequest, JournalEntry,
+    ReplaceRequest, ResumeRequest, RevisionView, SecretView, SuspendRequest, SwitchoverRequest,
+    UndrainRequest, WriterState,
 };
 use stead_schemas::generation::Epoch;
 use stead_schemas::names::{Identity, IdentityKind, SecretName, SiteCode};
@@ -20,8 +21,8 @@ use tokio::sync::Semaphore;
 
 use super::world::{served, snapshot};
 use crate::api::{
-    Access, Answer, Backend, LogRequest, LogStream, RecordsRead, Snapshot, Switched,
-    SwitchoverRefusal, router,
+    Access, Answer, Backend, DrainRefusal, Drained, LogRequest, LogStream, RecordsRead, Snapshot,
+    Switched, SwitchoverRefusal, router,
 };
 
 /// Writes down what it is asked, with who asked.
@@ -111,6 +112,17 @@ impl Backend for Recorder {
 
     fn replace(&self, request: ReplaceRequest, by: String) -> Answer<CommandAnswer> {
         self.note(format!("replace {} by {by}", request.server))
+    }
+
+    fn drain(&self, request: DrainRequest, by: String) -> Drained {
+        let asked = format!("drain {} by {by}", request.server);
+        self.asked.lock().unwrap().push(asked);
+        let server = request.server;
+        Box::pin(async move { Err(DrainRefusal::NoServer { server }) })
+    }
+
+    fn undrain(&self, request: UndrainRequest, by: String) -> Answer<CommandAnswer> {
+        self.note(format!("undrain {} by {by}", request.server))
     }
 
     fn switchover(&self, request: SwitchoverRequest, by: String) -> Switched {
@@ -229,6 +241,8 @@ async fn commands_are_refused_before_the_backend_hears_of_them() {
         "/v1/suspend",
         "/v1/resume",
         "/v1/confirm-lost",
+        "/v1/drain",
+        "/v1/undrain",
         "/v1/switchover",
         "/v1/failback",
         "/v1/replace",
@@ -269,6 +283,10 @@ async fn a_command_without_a_reason_is_refused() {
         ("/v1/suspend", r#"{"scope": "P01", "reason": "  "}"#),
         ("/v1/confirm-lost", r#"{"server": "p01-f1", "reason": ""}"#),
         ("/v1/replace", r#"{"server": "p01-f1", "reason": " "}"#),
+        (
+            "/v1/drain",
+            r#"{"server": "p01-f1", "lasts": "2h", "reason": " "}"#,
+        ),
     ] {
         let (status, said) = call(&backend, Access::Socket, post(path, body)).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{path}");

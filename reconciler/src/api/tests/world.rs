@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stead_plan::{Context, Permits, Policy, plan_site, record_keys};
+use stead_plan::{Context, Drain, Permits, Policy, plan_site, record_keys};
 use stead_schemas::api::{Need, ReconcilerView, SourceView, WriterState};
 use stead_schemas::declared::{SourceFile, check};
 use stead_schemas::desired::{HierarchyDesired, SiteDesired};
@@ -121,6 +121,28 @@ pub(crate) fn changed(snapshot: &Snapshot, change: impl FnOnce(&mut SiteObserved
     of(observed, desired, site.context.clone())
 }
 
+/// A drain that was asked for, and not planned with yet.
+pub(crate) fn drain_asked(moment: &Snapshot, server: &str, ended: bool) -> Snapshot {
+    let mut moment = moment.clone();
+    let site = Arc::make_mut(moment.sites.values_mut().next().expect("one site"));
+    let drain = Drain {
+        by: "bob".to_owned(),
+        why: "CHG-4711".to_owned(),
+        at: WallMs(1_000),
+        until: WallMs(4_500),
+        ended,
+    };
+    site.context
+        .drained
+        .insert(server.parse().expect("a server"), drain);
+    moment
+}
+
+/// The same, planned with.
+pub(crate) fn drained(moment: &Snapshot, server: &str, ended: bool) -> Snapshot {
+    changed(&drain_asked(moment, server, ended), |_| {})
+}
+
 /// An instance's report, to change it.
 pub(crate) fn instance<'a>(
     observed: &'a mut SiteObserved,
@@ -207,6 +229,7 @@ fn context(desired: &HierarchyDesired) -> Context {
         dns: desired.dns.clone(),
         recorded: Arc::new(SiteRecorded::default()),
         suspended: Vec::new(),
+        drained: BTreeMap::default(),
         permits: Permits::all(),
         replaced: std::collections::BTreeSet::default(),
         manual: false,
