@@ -20,6 +20,14 @@ fn instance_of(lab: &Lab, name: &str) -> serde_json::Value {
     found.cloned().unwrap_or_default()
 }
 
+/// The state of a site's first passive, in the words of the status.
+fn passive_of(lab: &Lab, site: &str) -> serde_json::Value {
+    let status = lab.status().unwrap_or_default();
+    let sites = status["sites"].as_array().cloned().unwrap_or_default();
+    let found = sites.iter().find(|one| one["code"] == site);
+    found.map_or_else(Default::default, |one| one["passive"][0]["state"].clone())
+}
+
 fn pid_of(lab: &Lab, name: &str) -> Option<u64> {
     instance_of(lab, name)["pid"].as_u64()
 }
@@ -118,11 +126,8 @@ fn h3_a_drained_active_is_switched_off_and_stands_by_again() {
     let lab = Lab::start();
     let client = Client::start_at(&lab.candidates(P01));
     assert_eq!(next_writer(&client), "p01-a");
-    lab.until("p01-b may take over", || {
-        let status = lab.status().unwrap_or_default();
-        let sites = status["sites"].as_array().cloned().unwrap_or_default();
-        let p01 = sites.iter().find(|site| site["code"] == "P01");
-        p01.is_some_and(|site| site["passive"][0]["state"] == "ready")
+    lab.until("the holder knows that p01-b may take over", || {
+        passive_of(&lab, "P01") == "ready"
     });
     let drain = |server: &str, more: &[&str]| {
         let args = ["drain", server, "--for", "1h", "--reason", "kernel"];

@@ -2,6 +2,7 @@
 
 use stead_schemas::desired::SiteDesired;
 use stead_schemas::names::ServerName;
+use stead_schemas::observed::Contact;
 use stead_schemas::plan::{HoldReason, Wait};
 use stead_schemas::role::Role;
 use stead_schemas::time::DurationMs;
@@ -169,6 +170,53 @@ fn the_last_healthy_one_is_left_to_lose_and_never_withdrawn() {
     model.pass();
     model.converge(10);
     assert_eq!(model.served_as(MP), ["10.1.0.12"]);
+}
+
+#[test]
+fn h8_one_whose_health_is_not_known_takes_nobodys_place_in_dns() {
+    let hands = ["p01-f1", "p01-f2"];
+    let mut model = running(fronts().by_hand("managementPoint", Role::ManagementPoint, &hands));
+    let since = model.now;
+    model.host("p01-f2").contact = Contact::Unsure { since };
+    model.drain("p01-f1");
+    for _ in 0..4 {
+        model.pass();
+    }
+    assert_eq!(model.served_as(MP), ["10.1.0.11", "10.1.0.12"]);
+    assert_eq!(
+        fate(&model, "p01-f1").fates,
+        [(name("managementPoint"), Fate::Last)]
+    );
+    model.heal("p01-f2");
+    model.converge(10);
+    assert_eq!(model.served_as(MP), ["10.1.0.12"]);
+}
+
+#[test]
+fn an_update_goes_on_with_the_others_while_one_is_drained() {
+    let hands = ["p01-f1", "p01-f2", "p01-f3"];
+    let mut model = running(fronts().by_hand("managementPoint", Role::ManagementPoint, &hands));
+    model.change(|site| {
+        let group = site.groups.get_mut(&name("managementPoint")).unwrap();
+        group.service = Some(mk_service("2"));
+    });
+    let version = |model: &Model, server: &str| {
+        let assigned = &model.hosts[&name::<ServerName>(server)].real.assigned;
+        assigned[&name("managementPoint")].program.clone()
+    };
+    let new = mk_service("2").program;
+    for _ in 0..40 {
+        if version(&model, "p01-f1") == new {
+            break;
+        }
+        model.pass();
+    }
+    assert_ne!(version(&model, "p01-f2"), new);
+    model.drain("p01-f1");
+    model.converge(40);
+    for server in ["p01-f2", "p01-f3"] {
+        assert_eq!(version(&model, server), new, "{server}");
+    }
 }
 
 #[test]
