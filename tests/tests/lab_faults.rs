@@ -165,6 +165,17 @@ fn h19_i5_random_faults_at_the_lab_lose_nothing_and_it_converges() {
         if heals || broken.len() == AT_ONCE {
             lab.lab(&["heal", broken.remove(0)]);
         }
+        if is_long {
+            // A site that went on alone has nobody else until it has taken the others back (H3).
+            broken.drain(..).for_each(|name| lab.lab(&["heal", name]));
+            for site in &sites {
+                println!(
+                    "{} is whole: {} holds",
+                    site.site.code,
+                    site.until_whole(&lab)
+                );
+            }
+        }
         for site in &mut sites {
             if site.must_work(&broken) {
                 site.goes_on();

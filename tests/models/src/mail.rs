@@ -67,9 +67,13 @@ impl Site {
         let learns = packet.message.epoch < saved.configuration.epoch();
         match &packet.message.body {
             Body::Ask { term, .. } => *term > saved.highest() || learns,
-            Body::Renew { term, .. } | Body::Configure { term, .. } => {
-                *term > saved.closed && *term >= granted || learns
+            Body::Renew { term, .. } => {
+                // Refused for the term itself, its holder asks above.
+                let asker = self.machines.get(usize::from(packet.from.name));
+                let moves = saved.highest() >= *term && asker.is_some_and(|a| waits_for(a, *term));
+                *term > saved.closed && *term >= granted || learns || moves
             }
+            Body::Configure { term, .. } => *term > saved.closed && *term >= granted || learns,
             Body::Release { term, .. } => {
                 let open = rules.is(Wrong::OwnerOnlyRelease) || *term >= granted;
                 *term > saved.closed.max(machine.over) && open
