@@ -5,11 +5,27 @@
 //! Nothing that runs a site calls this, and it decides nothing.
 
 use crate::handover::READY_WITHIN;
+use crate::memory::Memory;
 use crate::node::{Node, Part, Promise};
 use crate::time::{Mono, Ms};
-use crate::voters::{Name, Voter};
+use crate::voters::{Name, Term, Voter};
 
 impl<N: Name> Node<N> {
+    /// The term that it would ask for next.
+    #[must_use]
+    pub fn would_ask(&self) -> Term {
+        self.saved.highest().max(self.heard).next()
+    }
+
+    /// Leaves out what the site remembers (H21), which decides nothing but whom to hand over to: for
+    /// models, that hand nothing over.
+    pub fn forget_memory(&mut self) {
+        self.saved.memory = Memory::default();
+        if let Part::Holding(lease) = &mut self.part {
+            lease.remembered_at = Mono::default();
+        }
+    }
+
     /// Leaves of the node its outlook, with `origin` for `now` on its clock. What has run out is gone,
     /// and so is what is too old to matter again. Its disk counts as written to just now.
     pub fn fold(&mut self, now: Mono, origin: Mono) {

@@ -142,6 +142,17 @@ impl Machine {
         }
     }
 
+    /// A promise that the node knows of lasts as long as it says.
+    fn notes_promise(&mut self) {
+        let granted = self.node.saved().granted.as_ref();
+        let term = granted.map_or(Term(0), |(term, _)| *term);
+        if let Some((to, length)) = self.node.promised(NOW)
+            && self.promised.as_ref().is_none_or(|(whom, _, _)| whom == to)
+        {
+            self.promised = Some((to.clone(), term, NOW.plus(length)));
+        }
+    }
+
     fn closes(&mut self, term: Term) {
         self.over = self.over.max(term);
         let over = self.over;
@@ -151,6 +162,7 @@ impl Machine {
     fn passes(&mut self, rules: &Rules, by: u64) {
         let back = |at: Mono| Mono(at.0.saturating_sub(by));
         self.node.fold(NOW.plus(Ms(by)), NOW);
+        self.node.forget_memory();
         if let Some((_, _, until)) = &mut self.promised {
             *until = back(*until);
         }
@@ -242,6 +254,7 @@ impl Site {
     pub(super) fn steps_back(&mut self, host: u8, by: u64) {
         let machine = self.at_mut(host);
         machine.node.fold(NOW.minus(Ms(by)), NOW);
+        machine.node.forget_memory();
     }
 
     pub(super) fn restart(&mut self, rules: &Rules, host: u8) {
@@ -319,6 +332,10 @@ impl Site {
                 Ok::<(), Infallible>(())
             });
             let Ok(committed) = committed;
+            let won = committed.notes.iter().find_map(won);
+            if let Some(term) = won.filter(|_| rules.faults.changes == 0) {
+                inputs.extend(nothing_to_store(rules, host, term, &disk));
+            }
             notes.extend(committed.notes);
             for action in committed.actions {
                 match sounded(rules, node, &action) {
@@ -327,7 +344,7 @@ impl Site {
                 }
             }
         }
-        node.fold(NOW, NOW);
+        fold(rules, node);
         machine.closes(disk.closed);
         for note in &notes {
             self.note(rules, host, note);
@@ -335,6 +352,7 @@ impl Site {
         for action in actions {
             self.act(rules, host, &disk, action);
         }
+        self.at_mut(host).notes_promise();
     }
 
     fn note(&mut self, rules: &Rules, host: u8, note: &Note<u8>) {
@@ -450,8 +468,55 @@ pub(super) fn start(rules: &Rules, host: u8, saved: Saved<u8>) -> Node<u8> {
         _ => Standing::Witness,
     };
     let mut node = Node::start(saved, rules.timing, standing, NOW);
-    node.fold(NOW, NOW);
+    fold(rules, &mut node);
     node
+}
+
+/// A candidate whose next term would be above the bound finds no quorum, whenever it looks for one: it
+/// is a witness from then on.
+fn fold(rules: &Rules, node: &mut Node<u8>) {
+    if node.would_ask().0 > rules.terms && node.standing() != Standing::Witness {
+        let settings = Input::Settings {
+            timing: rules.timing,
+            standing: Standing::Witness,
+        };
+        let effects = node.handle(NOW, settings);
+        debug_assert!(!effects.saves(), "a standing is not saved");
+        let Ok(_) = effects.commit(|_| Ok::<(), Infallible>(()));
+    }
+    node.forget_memory();
+    node.fold(NOW, NOW);
+}
+
+fn won(note: &Note<u8>) -> Option<Term> {
+    match note {
+        Note::Won(term, _) => Some(*term),
+        _ => None,
+    }
+}
+
+/// Where voters never change all have stored them: that a new holder asks them to is one more form of
+/// its renewal, which is not followed beside the other.
+fn nothing_to_store(
+    rules: &Rules,
+    host: u8,
+    term: Term,
+    disk: &Saved<u8>,
+) -> impl Iterator<Item = Input<u8>> {
+    let epoch = disk.configuration.epoch();
+    let others = rules.hosts().filter(move |other| *other != host);
+    others.map(move |other| Input::Received {
+        from: voter(other),
+        message: Message {
+            epoch,
+            memory: Memory::default(),
+            body: Body::Renewed {
+                term,
+                sent: Mono(0),
+                ready: false,
+            },
+        },
+    })
 }
 
 /// The answer of somebody who was never asked to store new voters.
