@@ -52,6 +52,12 @@ impl fmt::Display for HoldReason {
                 "{server} was the active site server and is not seen stopped"
             ),
             Self::PortTaken { .. } => self.write_port(f),
+            Self::Prerequisite {
+                server,
+                prerequisite,
+                why,
+                ..
+            } => write!(f, "{server} is not fit for it: {prerequisite}: {why}"),
             Self::Protected => f.write_str("it is protected: removing it takes two commits"),
             Self::FailoversSpent { .. }
             | Self::FoundingWaits { .. }
@@ -207,6 +213,7 @@ impl HoldReason {
             Self::PortTaken { group, by, .. } => Some(format!(
                 "give {group} or {by} another `port`, or add a server for one of them"
             )),
+            Self::Prerequisite { remedy, .. } => Some(remedy.clone()),
             Self::Protected => Some(
                 "set `protect: false` in one commit, remove in the next; or restore it".to_owned(),
             ),
@@ -254,6 +261,7 @@ fn listed<T: fmt::Display>(things: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prerequisite::Prerequisite;
     use crate::role::Role;
     use crate::time::WallMs;
 
@@ -310,6 +318,12 @@ mod tests {
                 port: 8080,
                 server: server(),
                 by: "proxy".parse().unwrap(),
+            },
+            HoldReason::Prerequisite {
+                server: server(),
+                prerequisite: Prerequisite::Database,
+                why: "role cm may not CREATE (needed: term table)".into(),
+                remedy: "GRANT CREATE ON SCHEMA public TO cm".into(),
             },
             HoldReason::Protected,
             HoldReason::RecordContested { record: record() },

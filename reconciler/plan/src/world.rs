@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use stead_schemas::desired::{ServerDesired, SiteDesired};
 use stead_schemas::names::{GroupName, InstanceName, ServerName, SiteCode};
 use stead_schemas::observed::{Contact, ServerObserved, SiteObserved};
+use stead_schemas::prerequisite::Checked;
 use stead_schemas::time::{DurationMs, WallMs};
 use stead_schemas::wire::{AgentReport, Health, InstanceReport, InstanceSpec, Phase};
 
@@ -39,6 +40,8 @@ pub(crate) struct Server<'a> {
     pub(crate) contact: Option<Contact>,
     pub(crate) hearing: Hearing,
     pub(crate) suspended: Option<&'a Suspension>,
+    /// What it lacks to be a site server, as it was last asked.
+    pub(crate) checked: Option<&'a Checked>,
 }
 
 /// What a server's contact means for planning (H8).
@@ -180,6 +183,7 @@ impl<'a> Server<'a> {
                 suspension.holds_at(now)
                     && matches!(&suspension.scope, Scope::Server(server) if server == name)
             }),
+            checked: seen.and_then(|s| s.checked.as_deref()),
         }
     }
 

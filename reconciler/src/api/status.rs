@@ -264,7 +264,8 @@ fn chosen(plan: &SitePlan, leaving: bool) -> BTreeSet<Key> {
     let pick = |action: &Action| match action {
         Action::Remove { group, server } if leaving => Some((group.clone(), server.clone())),
         Action::Install { group, server } if !leaving => Some((group.clone(), server.clone())),
-        Action::Drain { .. }
+        Action::Check { .. }
+        | Action::Drain { .. }
         | Action::Install { .. }
         | Action::Publish { .. }
         | Action::Remove { .. }

@@ -159,7 +159,9 @@ fn touches(action: &Action, group: &GroupName, server: &ServerName) -> bool {
         Action::SwitchOver { from, to } => {
             group.as_str() == "siteServer" && (from == server || to == server)
         }
-        Action::Vote { server: s } => group.as_str() == "siteServer" && s == server,
+        Action::Check { server: s } | Action::Vote { server: s } => {
+            group.as_str() == "siteServer" && s == server
+        }
         Action::Publish { .. } | Action::Withdraw { .. } => false,
     }
 }
@@ -237,7 +239,8 @@ fn server_of(
     })?;
     let mut because = vec![plain(contact_in_words(seen.contact))];
     because.extend(steps_and_holds(site, &thing, |step| match &step.action {
-        Action::Drain { server: s, .. }
+        Action::Check { server: s }
+        | Action::Drain { server: s, .. }
         | Action::Install { server: s, .. }
         | Action::Remove { server: s, .. }
         | Action::Update { server: s, .. }
@@ -346,7 +349,7 @@ fn site_server(snapshot: &Snapshot, code: &SiteCode) -> Result<WhyView, ApiError
         (None, None) => "the site has no site server".to_owned(),
     };
     because.extend(steps_and_holds(site, &thing, |step| match &step.action {
-        Action::SwitchOver { .. } | Action::Vote { .. } => true,
+        Action::Check { .. } | Action::SwitchOver { .. } | Action::Vote { .. } => true,
         Action::Drain { .. }
         | Action::Install { .. }
         | Action::Publish { .. }
@@ -412,7 +415,8 @@ fn record(snapshot: &Snapshot, key: &RecordKey) -> Result<WhyView, ApiError> {
         &format!("dns:{key}"),
         |step| match &step.action {
             Action::Publish { record } | Action::Withdraw { record } => record == &key,
-            Action::Drain { .. }
+            Action::Check { .. }
+            | Action::Drain { .. }
             | Action::Install { .. }
             | Action::Remove { .. }
             | Action::SwitchOver { .. }

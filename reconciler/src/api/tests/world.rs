@@ -278,6 +278,7 @@ fn unheard(agent: std::net::SocketAddr) -> ServerObserved {
         heard_at: None,
         confirmed_lost: None,
         agent,
+        checked: None,
     }
 }
 
@@ -295,6 +296,7 @@ fn heard(server: &ServerName, agent: std::net::SocketAddr) -> ServerObserved {
         heard_at: Some(WallMs(4_000)),
         confirmed_lost: None,
         agent,
+        checked: None,
     }
 }
 
