@@ -10,6 +10,7 @@ mod daemon {
     mod commands;
     mod hostile;
     mod leases;
+    mod prerequisites;
     mod revisions;
     mod scene;
     mod writers;

@@ -10,6 +10,7 @@ mod as_if;
 mod endpoints;
 mod lease;
 mod openapi;
+mod prerequisites;
 mod proposal;
 mod records;
 mod snapshot;

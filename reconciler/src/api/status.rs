@@ -13,8 +13,8 @@ use stead_schemas::plan::{Action, Hold, HoldReason, SitePlan};
 use stead_schemas::role::Role;
 use stead_schemas::wire::{Health, InstanceReport};
 
-use super::lease;
 use super::snapshot::{SiteSnapshot, Snapshot};
+use super::{lease, prerequisites};
 
 /// The whole status, or that of one site.
 pub(super) fn status(snapshot: &Snapshot, only: Option<&SiteCode>) -> StatusView {
@@ -139,6 +139,7 @@ fn servers(site: &SiteSnapshot) -> Vec<ServerView> {
                 .flat_map(|report| &report.problems)
                 .chain(site.troubles.get(name))
                 .cloned()
+                .chain(prerequisites::notes(site, name))
                 .collect(),
             declared: declared.is_some(),
         }

@@ -10,10 +10,10 @@ use stead_schemas::plan::{Action, Hold, Step};
 use stead_schemas::record::{RecordData, RecordKey};
 use stead_schemas::time::WallMs;
 
-use super::lease;
 use super::records::records;
 use super::snapshot::{SiteSnapshot, Snapshot};
 use super::status::{declared, status};
+use super::{lease, prerequisites};
 use crate::output::when::ago;
 
 /// The answer without its history.
@@ -248,6 +248,7 @@ fn server_of(
         Action::SwitchOver { from, to } => from == server || to == server,
         Action::Publish { .. } | Action::Withdraw { .. } => false,
     }));
+    because.extend(prerequisites::notes(site, server).map(plain));
     let place = site
         .desired
         .as_ref()
@@ -356,6 +357,13 @@ fn site_server(snapshot: &Snapshot, code: &SiteCode) -> Result<WhyView, ApiError
         | Action::Remove { .. }
         | Action::Update { .. }
         | Action::Withdraw { .. } => false,
+    }));
+    let candidates = declared
+        .into_iter()
+        .flat_map(|d| d.passive.iter().chain([&d.active]));
+    because.extend(candidates.flat_map(|server| {
+        let notes = prerequisites::notes(site, server);
+        notes.map(move |note| plain(format!("{server}: {note}")))
     }));
     let place = declared.map(|declared| declared.place.clone());
     because.push(declared_by(snapshot, place));
