@@ -52,12 +52,7 @@ impl fmt::Display for HoldReason {
                 "{server} was the active site server and is not seen stopped"
             ),
             Self::PortTaken { .. } => self.write_port(f),
-            Self::Prerequisite {
-                server,
-                prerequisite,
-                why,
-                ..
-            } => write!(f, "{server} is not fit for it: {prerequisite}: {why}"),
+            Self::Prerequisite { .. } => self.write_lack(f),
             Self::Protected => f.write_str("it is protected: removing it takes two commits"),
             Self::FailoversSpent { .. }
             | Self::FoundingWaits { .. }
@@ -121,6 +116,19 @@ impl HoldReason {
             }
             _ => Ok(()),
         }
+    }
+
+    fn write_lack(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Prerequisite {
+            server,
+            prerequisite,
+            why,
+            remedy: _,
+        } = self
+        else {
+            return Ok(());
+        };
+        write!(f, "{server} is not fit for it: {prerequisite}: {why}")
     }
 
     fn write_port(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -261,13 +269,20 @@ fn listed<T: fmt::Display>(things: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::ServerName;
     use crate::prerequisite::Prerequisite;
     use crate::role::Role;
     use crate::time::WallMs;
 
+    fn server() -> ServerName {
+        "p01-a".parse().unwrap()
+    }
+
+    fn record() -> RecordKey {
+        "p01.cm.example/A".parse().unwrap()
+    }
+
     fn each_kind() -> Vec<HoldReason> {
-        let server = || "p01-a".parse().unwrap();
-        let record = || "p01.cm.example/A".parse().unwrap();
         vec![
             HoldReason::AwaitingJoin { server: server() },
             HoldReason::BudgetSpent {
@@ -322,8 +337,8 @@ mod tests {
             HoldReason::Prerequisite {
                 server: server(),
                 prerequisite: Prerequisite::Database,
-                why: "role cm may not CREATE (needed: term table)".into(),
-                remedy: "GRANT CREATE ON SCHEMA public TO cm".into(),
+                why: "role cm may not CREATE".into(),
+                remedy: "GRANT CREATE".into(),
             },
             HoldReason::Protected,
             HoldReason::RecordContested { record: record() },

@@ -108,10 +108,11 @@ async fn blocking(
     let stuck = |text: String| Check {
         prerequisite,
         measured: None,
-        findings: vec![Finding::fatal(
+        findings: vec![Finding {
+            fatal: prerequisite == Prerequisite::Disk,
             text,
-            "find out what it waits for: dmesg, mount, the storage's own log",
-        )],
+            remedy: "find out what it waits for: dmesg, mount, the storage's own log".to_owned(),
+        }],
     };
     let Ok(permit) = Arc::clone(slot).try_acquire_owned() else {
         return stuck("the look before this one still waits for it".to_owned());

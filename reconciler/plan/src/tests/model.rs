@@ -63,7 +63,7 @@ pub(super) struct Host {
     pub(super) will_break: Option<Program>,
     /// What its agent finds missing when asked.
     pub(super) lacks: Vec<Check>,
-    checked: Option<Box<Checked>>,
+    pub(super) checked: Option<Box<Checked>>,
 }
 
 pub(super) fn name<T: std::str::FromStr>(text: &str) -> T
@@ -407,14 +407,7 @@ impl Model {
             assert_eq!(record.expect_mark, before.mark, "compare and swap");
             self.write(key, record.want.clone(), &mark.to_string());
         }
-        for (server, check) in &plan.checks {
-            let host = self.hosts.get_mut(server).unwrap();
-            host.checked = Some(Box::new(Checked {
-                question: check.question.clone(),
-                at: self.now,
-                checks: host.lacks.clone(),
-            }));
-        }
+        self.answer(plan);
         self.note_withdrawn();
     }
 

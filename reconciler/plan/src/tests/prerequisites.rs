@@ -1,14 +1,29 @@
 //! Stories of site servers that are installed only where everything they need is there.
 
 use stead_schemas::desired::{DatabaseDesired, SiteDesired};
-use stead_schemas::plan::{Hold, HoldReason};
-use stead_schemas::prerequisite::{Check, Finding, Prerequisite};
+use stead_schemas::plan::{Hold, HoldReason, SitePlan};
+use stead_schemas::prerequisite::{Check, Checked, Finding, Prerequisite};
 use stead_schemas::role::Role;
 use stead_schemas::time::{DurationMs, WallMs};
 
 use super::model::{Model, SiteExt as _, mk_site, name};
 use super::voters::leased;
 use crate::render::road;
+
+impl Model {
+    /// Agents say what they lack, where they are asked.
+    pub(super) fn answer(&mut self, plan: &SitePlan) {
+        for (server, check) in &plan.checks {
+            let at = self.now;
+            let host = self.host(server.as_str());
+            host.checked = Some(Box::new(Checked {
+                question: check.question.clone(),
+                at,
+                checks: host.lacks.clone(),
+            }));
+        }
+    }
+}
 
 fn servers() -> SiteDesired {
     mk_site("P01").servers("a", &["p01-a", "p01-b", "p01-c", "p01-w"])
