@@ -296,6 +296,7 @@ impl State {
 
 const fn verb(action: &Action) -> &'static str {
     match action {
+        Action::Check { .. } => "check",
         Action::Drain { .. } => "drain",
         Action::Install { .. } => "install",
         Action::Publish { .. } => "publish",

@@ -11,6 +11,7 @@ mod daemon {
     mod drains;
     mod hostile;
     mod leases;
+    mod prerequisites;
     mod revisions;
     mod scene;
     mod writers;

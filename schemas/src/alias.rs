@@ -48,9 +48,10 @@ pub struct AliasKey {
     pub secret: SecretName,
 }
 
-/// The name of a site's own key beside the reconciler's (H22).
+/// The name of a site's own key beside the reconciler's (H22), without the dot that may end a name.
 #[must_use]
 pub fn site_key_name(key_name: &str, site: &SiteCode) -> String {
+    let key_name = key_name.strip_suffix('.').unwrap_or(key_name);
     format!("{key_name}-{}", site.dns_label())
 }
 
@@ -184,6 +185,12 @@ mod tests {
         };
         let (hierarchy, site) = ("contoso".parse().unwrap(), "P01".parse().unwrap());
         AliasJob::new(&dns, &hierarchy, &site, address.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn h22_a_dot_that_ends_a_keys_name_does_not_stand_within_the_sites() {
+        let site = "P01".parse().unwrap();
+        assert_eq!(site_key_name("stead-2026.", &site), "stead-2026-p01");
     }
 
     #[test]

@@ -133,6 +133,8 @@ pub struct SiteDesired {
     pub site_server: Option<SiteServerDesired>,
     /// The site database; none: not declared, or it is not said where it runs.
     pub database: Option<DatabaseDesired>,
+    /// Where content is kept once for the site, as its URL.
+    pub content_library: Option<String>,
     /// Role groups, the site server not among them; an embedded database is one.
     pub groups: BTreeMap<GroupName, Box<GroupDesired>>,
     /// Where the site is declared.

@@ -53,6 +53,7 @@ impl fmt::Display for HoldReason {
                 "{server} was the active site server and is not seen stopped"
             ),
             Self::PortTaken { .. } => self.write_port(f),
+            Self::Prerequisite { .. } => self.write_lack(f),
             Self::Protected => f.write_str("it is protected: removing it takes two commits"),
             Self::FailoversSpent { .. }
             | Self::FoundingWaits { .. }
@@ -128,6 +129,19 @@ impl HoldReason {
             } => write!(f, "{server} is drained by {by}: {why}"),
             _ => Ok(()),
         }
+    }
+
+    fn write_lack(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Prerequisite {
+            server,
+            prerequisite,
+            why,
+            remedy: _,
+        } = self
+        else {
+            return Ok(());
+        };
+        write!(f, "{server} is not fit for it: {prerequisite}: {why}")
     }
 
     fn write_port(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -223,6 +237,7 @@ impl HoldReason {
             Self::PortTaken { group, by, .. } => Some(format!(
                 "give {group} or {by} another `port`, or add a server for one of them"
             )),
+            Self::Prerequisite { remedy, .. } => Some(remedy.clone()),
             Self::Protected => Some(
                 "set `protect: false` in one commit, remove in the next; or restore it".to_owned(),
             ),
@@ -270,18 +285,27 @@ fn listed<T: fmt::Display>(things: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::ServerName;
+    use crate::prerequisite::Prerequisite;
     use crate::role::Role;
     use crate::time::WallMs;
 
+    fn server() -> ServerName {
+        "p01-a".parse().unwrap()
+    }
+
+    fn record() -> RecordKey {
+        "p01.cm.example/A".parse().unwrap()
+    }
+
     fn each_kind() -> Vec<HoldReason> {
-        let server = "p01-a".parse::<crate::names::ServerName>().unwrap();
         let mut kinds = vec![
             HoldReason::DrainEnded {
-                server: server.clone(),
+                server: server(),
                 until: WallMs(1),
             },
             HoldReason::Drained {
-                server,
+                server: server(),
                 by: "alice".into(),
                 why: "CHG-1".into(),
                 until: WallMs(1),
@@ -292,8 +316,6 @@ mod tests {
     }
 
     fn each_other_kind() -> Vec<HoldReason> {
-        let server = || "p01-a".parse().unwrap();
-        let record = || "p01.cm.example/A".parse().unwrap();
         vec![
             HoldReason::AwaitingJoin { server: server() },
             HoldReason::BudgetSpent {
@@ -344,6 +366,12 @@ mod tests {
                 port: 8080,
                 server: server(),
                 by: "proxy".parse().unwrap(),
+            },
+            HoldReason::Prerequisite {
+                server: server(),
+                prerequisite: Prerequisite::Database,
+                why: "role cm may not CREATE".into(),
+                remedy: "GRANT CREATE".into(),
             },
             HoldReason::Protected,
             HoldReason::RecordContested { record: record() },

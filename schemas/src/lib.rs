@@ -16,6 +16,7 @@ pub mod lease;
 pub mod names;
 pub mod observed;
 pub mod plan;
+pub mod prerequisite;
 pub mod record;
 pub mod role;
 pub mod time;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{GroupName, ServerName};
+use crate::prerequisite::Checked;
 use crate::record::{RecordKey, RecordSet};
 use crate::time::{DurationMs, WallMs};
 use crate::wire::AgentReport;
@@ -39,6 +40,8 @@ pub struct ServerObserved {
     pub confirmed_lost: Option<WallMs>,
     /// Its agent listens here.
     pub agent: SocketAddr,
+    /// What it lacks to be a site server, as it was last asked.
+    pub checked: Option<Box<Checked>>,
 }
 
 /// Whether a server answers (H8).

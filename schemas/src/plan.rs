@@ -14,6 +14,7 @@ use crate::desired::Place;
 use crate::generation::Generation;
 use crate::lease::LeaseSpec;
 use crate::names::{GroupName, InstanceName, SecretName, ServerName, SiteCode};
+use crate::prerequisite::{CheckQuestion, Prerequisite};
 use crate::record::{RecordKey, RecordSet};
 use crate::role::Role;
 use crate::time::{DurationMs, WallMs};
@@ -36,6 +37,10 @@ pub struct SitePlan {
     pub assignments: BTreeMap<ServerName, PlannedAssignment>,
     /// What to write to DNS now: the payload of the ready record steps.
     pub records: BTreeMap<RecordKey, PlannedRecord>,
+    /// Whose prerequisites to ask for now: the payload of the ready check steps, and what is asked
+    /// again by itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<ServerName, Box<PlannedCheck>>,
     /// When to plan again though nothing changes: a drain or a `moveAfter` ends.
     pub wake_at: Option<WallMs>,
 }
@@ -66,7 +71,7 @@ impl SitePlan {
                 (Action::Publish { .. }, _) => counts.to_publish += 1,
                 (Action::Withdraw { .. }, _) => counts.to_withdraw += 1,
                 (Action::Remove { .. }, Some(_))
-                | (Action::Drain { .. } | Action::Vote { .. }, _) => {}
+                | (Action::Check { .. } | Action::Drain { .. } | Action::Vote { .. }, _) => {}
             }
         }
         counts
@@ -163,7 +168,8 @@ impl Step {
     pub const fn is_destructive(&self) -> bool {
         match self.action {
             Action::Remove { .. } | Action::SwitchOver { .. } | Action::Withdraw { .. } => true,
-            Action::Drain { .. }
+            Action::Check { .. }
+            | Action::Drain { .. }
             | Action::Install { .. }
             | Action::Publish { .. }
             | Action::Update { .. }
@@ -176,6 +182,11 @@ impl Step {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
+    /// Ask a server's agent for the prerequisites of a site server; carried by [`SitePlan::checks`].
+    Check {
+        /// The server.
+        server: ServerName,
+    },
     /// Wait until no resolver hands the instance out any more, and its drain time is over.
     Drain {
         /// The group.
@@ -280,6 +291,16 @@ pub struct PlannedAssignment {
     pub steps: Vec<StepId>,
 }
 
+/// What a server's agent is to be asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedCheck {
+    /// The question.
+    pub question: CheckQuestion,
+    /// The ready step it carries out; none: it is asked again.
+    pub step: Option<StepId>,
+}
+
 /// What is to be written to DNS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -310,7 +331,10 @@ impl Hold {
     #[must_use]
     pub fn id(&self) -> String {
         use sha2::{Digest as _, Sha256};
-        let text = format!("{}\n{}", self.about, self.reason.kind());
+        let mut text = format!("{}\n{}", self.about, self.reason.kind());
+        if let HoldReason::Prerequisite { prerequisite, .. } = &self.reason {
+            text += &format!("\n{prerequisite}");
+        }
         Sha256::digest(text)
             .iter()
             .take(4)
@@ -453,6 +477,17 @@ pub enum HoldReason {
         /// What runs on that port there.
         by: GroupName,
     },
+    /// A server lacks something that a site server needs: it is not installed there (G-9, G-10).
+    Prerequisite {
+        /// The server.
+        server: ServerName,
+        /// What it lacks.
+        prerequisite: Prerequisite,
+        /// What exactly is wrong.
+        why: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// Removal of something that was protected when last applied.
     Protected,
     /// Somebody else writes the same record again and again.
@@ -532,6 +567,7 @@ impl HoldReason {
             | Self::NoCandidate { .. }
             | Self::OldActiveUnknown { .. }
             | Self::PortTaken { .. }
+            | Self::Prerequisite { .. }
             | Self::Protected
             | Self::RecordContested { .. }
             | Self::SecretMissing { .. }

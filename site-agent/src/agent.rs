@@ -75,6 +75,9 @@ pub struct LocalStatus {
 pub struct Alive {
     /// The server.
     pub server: ServerName,
+    /// Its clock; none: it is of a version that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall: Option<WallMs>,
 }
 
 impl Agent {

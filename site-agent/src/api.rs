@@ -23,6 +23,7 @@ use axum::routing::{get, post, put};
 use serde::de::DeserializeOwned;
 use site_voting::PATH;
 use stead_schemas::names::{Identity, IdentityKind};
+use stead_schemas::prerequisite::CheckRequest;
 use stead_schemas::wire::{AssignRequest, ClaimRequest, ReachRequest, Refusal};
 use stead_wire::clock::wall_now;
 use stead_wire::dates::Dates;
@@ -32,6 +33,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::agent::{Agent, Alive};
 use crate::commanded;
+use crate::preflight::Looks;
 
 /// Streams at a time, of watchers and of log readers together.
 const STREAMS: usize = 64;
@@ -44,6 +46,7 @@ pub struct Api {
     agent: Arc<Agent>,
     streams: Arc<Semaphore>,
     reaches: Arc<Semaphore>,
+    looks: Looks,
     reload: Arc<Notify>,
 }
 
@@ -55,6 +58,7 @@ impl Api {
             agent,
             streams: Arc::new(Semaphore::new(STREAMS)),
             reaches: Arc::new(Semaphore::new(REACHES)),
+            looks: Looks::default(),
             reload,
         }
     }
@@ -69,6 +73,7 @@ impl Api {
             .route("/v1/assignment", put(assign))
             .route("/v1/claim", post(claim))
             .route("/v1/reach", post(reach))
+            .route("/v1/preflight", post(preflight))
             .layer(middleware::from_fn_with_state(self.clone(), commanders));
         let by_hand = Router::new()
             .route("/v1/handover", post(lease::hand_over))
@@ -189,6 +194,7 @@ fn busy() -> Response {
 async fn alive(State(api): State<Api>) -> Json<Alive> {
     Json(Alive {
         server: api.agent.me.server.clone(),
+        wall: Some(wall_now()),
     })
 }
 
@@ -231,6 +237,12 @@ async fn reach(State(api): State<Api>, body: Bytes) -> Result<Response, Refused>
         return Ok(busy());
     };
     Ok(Json(api.agent.reach(asked).await).into_response())
+}
+
+async fn preflight(State(api): State<Api>, body: Bytes) -> Result<Response, Refused> {
+    let request: CheckRequest = read(&body)?;
+    let answer = api.looks.answer(&api.agent, &request).await?;
+    Ok(answer.map_or_else(busy, |answer| Json(answer).into_response()))
 }
 
 /// Only the place of an error goes back: a parser's words may hold what was read, which may be a

@@ -20,6 +20,7 @@ pub mod keeper;
 pub mod layout;
 pub mod ledger;
 pub mod net;
+pub mod preflight;
 pub mod processes;
 pub mod seat;
 pub mod secrets;

@@ -78,11 +78,11 @@ pub fn summarise(
         .iter()
         .filter(|step| step.part_of.is_none() && matches!(step.action, Action::Remove { .. }));
     let changes = plan.steps.iter().any(|step| {
-        let record = matches!(
+        let none = matches!(
             step.action,
-            Action::Publish { .. } | Action::Withdraw { .. }
+            Action::Check { .. } | Action::Publish { .. } | Action::Withdraw { .. }
         );
-        !record && !is_watched(step)
+        !none && !is_watched(step)
     });
     SiteSummary {
         site: plan.site.clone(),

@@ -10,7 +10,8 @@ use stead_schemas::names::{InstanceName, ServerName};
 use stead_schemas::plan::{Action, HoldReason, Move, Step, Wait};
 
 use crate::members::{Group, Listing, Member, Now};
-use crate::road::{Draft, install_id};
+use crate::prerequisites::{self, Fitness};
+use crate::road::{Draft, check_id, install_id};
 use crate::world::{Hearing, Seen, Server, Well, World};
 use crate::{drain, lease, lease_steps, leave, updates};
 
@@ -125,6 +126,9 @@ fn install_is_blocked(
         Some((about, reason)) => {
             draft.hold(about, reason, group.place());
             true
+        }
+        None if group.is_site_server() => {
+            prerequisites::fitness(world, member.server, draft) == Fitness::Unfit
         }
         None => false,
     }
@@ -302,6 +306,10 @@ fn install(
             .iter()
             .filter(|m| !m.wanted && matches!(m.seen, Seen::Present | Seen::Stopping));
         waits.extend(ending.map(|m| Wait::Gone(world.instance(group.name, m.server.name))));
+    }
+    let check = check_id(member.server.name);
+    if group.is_site_server() && draft.has_step(&check) {
+        waits.push(Wait::Step(check));
     }
     let because = match &member.part_of {
         Some(pair) => format!("takes the place of {}", pair.from),

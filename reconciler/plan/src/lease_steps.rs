@@ -15,6 +15,7 @@ use crate::lease::{
 };
 use crate::leave::{self, Exit};
 use crate::members::{Group, Listing, Member};
+use crate::prerequisites;
 use crate::road::{Draft, add_wait, install_id, lease_id, remove_id, switch_id, update_id};
 use crate::site_server::old_active;
 use crate::world::{Hearing, SITE_SERVER, Seen, Server, World};
@@ -108,16 +109,19 @@ pub(crate) fn decide(world: &World<'_>, groups: &[Group<'_>], draft: &mut Draft)
         return;
     }
     let runner = group.and_then(|group| unleased(group));
-    let before = before_founding(world, runner, draft);
-    let founding = before.is_some() && founding(world, draft);
-    let before = before.unwrap_or_default();
+    let stands_by = before_founding(world, runner, draft);
+    let fit = stands_by.as_ref().and_then(|_| founding(world, draft));
+    let founding = fit.is_some();
+    let fit = fit.unwrap_or_default();
+    let before: Vec<Wait> = stands_by.into_iter().flatten().chain(fit.clone()).collect();
     for server in world.servers.values().filter(|s| has_part(world, s)) {
         vote(world, server, founding, &before, draft);
     }
     if let Some(group) = group {
-        mend_updates(world, group, runner, founding, draft);
+        mend_updates(world, group, runner, founding.then_some(fit), draft);
     }
     switch_over(world, draft);
+    prerequisites::watch(world, draft);
     note_voters(world, draft);
     note_failovers(world, draft);
 }
@@ -171,24 +175,22 @@ fn over(world: &World<'_>, group: Option<&Group<'_>>, draft: &mut Draft) {
     }
 }
 
-/// Whether a new site's lease may begin; a hold says what it waits for.
-fn founding(world: &World<'_>, draft: &mut Draft) -> bool {
+/// Whether a new site's lease may begin, and after what; a hold says what keeps it.
+fn founding(world: &World<'_>, draft: &mut Draft) -> Option<Vec<Wait>> {
     let Rule::Leased(site_server) = world.lease.rule else {
-        return false;
+        return None;
     };
     if world.lease.known.voters.is_some() {
-        return false;
+        return None;
     }
     let about = format!("{}/{}", world.code, *SITE_SERVER);
     let place = Some(&site_server.place);
     if let Some(voter) = founding_waits(world) {
         let voter = voter.clone();
         draft.hold(about, HoldReason::FoundingWaits { voter }, place);
-        return false;
+        return None;
     }
-    let Some(active) = world.servers.get(&site_server.active) else {
-        return false;
-    };
+    let active = world.servers.get(&site_server.active)?;
     // H14: without a lease there was one active, which has to be seen.
     let runs = active
         .assigned(&SITE_SERVER)
@@ -196,9 +198,9 @@ fn founding(world: &World<'_>, draft: &mut Draft) -> bool {
     match old_active(world, active).filter(|_| !runs) {
         Some(reason) => {
             draft.hold(about, reason, place);
-            false
+            None
         }
-        None => true,
+        None => prerequisites::before_founding(world, active, runs, draft),
     }
 }
 
@@ -377,7 +379,7 @@ fn mend_updates(
     world: &World<'_>,
     group: &Group<'_>,
     runner: Option<&Member<'_>>,
-    founding: bool,
+    founding: Option<Vec<Wait>>,
     draft: &mut Draft,
 ) {
     let Some(site_server) = world.lease.site_server() else {
@@ -391,8 +393,9 @@ fn mend_updates(
             Some(&site_server.active)
         }
         Rule::Leased(_) if world.lease.known.voters.is_none() => {
-            dropped = !founding;
+            dropped = founding.is_none();
             waits = unopened(world);
+            waits.extend(founding.into_iter().flatten());
             runner.map(|runner| runner.server.name)
         }
         _ => None,

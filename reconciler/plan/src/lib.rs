@@ -22,6 +22,7 @@ mod offline;
 mod payload;
 mod place;
 mod ports;
+mod prerequisites;
 mod publish;
 mod readings;
 mod recorded;

@@ -121,6 +121,7 @@ fn lint_payloads(observed: &SiteObserved, plan: &SitePlan, notes: &mut Vec<Note>
         .values()
         .flat_map(|assignment| &assignment.steps)
         .chain(plan.records.values().flat_map(|record| &record.steps))
+        .chain(plan.checks.values().filter_map(|check| check.step.as_ref()))
         .collect();
     for id in ready.symmetric_difference(&carried) {
         note(notes, NoteKind::PayloadMissing, id);

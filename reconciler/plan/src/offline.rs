@@ -164,6 +164,7 @@ fn joined(name: &ServerName, server: &ServerDesired) -> ServerObserved {
         heard_at: Some(AT),
         confirmed_lost: None,
         agent: SocketAddr::new(server.address, server.agent_port),
+        checked: None,
     }
 }
 

@@ -54,7 +54,8 @@ pub(crate) fn effect(action: &Action) -> Option<(&ServerName, &GroupName, bool)>
         }
         Action::Remove { group, server } => Some((server, group, false)),
         Action::SwitchOver { from, .. } => Some((from, &SITE_SERVER, false)),
-        Action::Drain { .. }
+        Action::Check { .. }
+        | Action::Drain { .. }
         | Action::Publish { .. }
         | Action::Vote { .. }
         | Action::Withdraw { .. } => None,

@@ -91,7 +91,8 @@ pub fn lines(desired: Option<&SiteDesired>, plan: &SitePlan) -> Vec<Line> {
                 })
             }
             Action::Vote { server } => Some(vote(plan, step, server)),
-            Action::Drain { .. }
+            Action::Check { .. }
+            | Action::Drain { .. }
             | Action::Publish { .. }
             | Action::Remove { .. }
             | Action::Withdraw { .. } => None,

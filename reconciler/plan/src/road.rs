@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stead_schemas::desired::Place;
 use stead_schemas::lease::LeaseSpec;
 use stead_schemas::names::{GroupName, ServerName};
-use stead_schemas::plan::{Hold, HoldReason, Step, StepId, Wait};
+use stead_schemas::plan::{Hold, HoldReason, PlannedCheck, Step, StepId, Wait};
 use stead_schemas::record::RecordKey;
 use stead_schemas::time::WallMs;
 
@@ -19,6 +19,8 @@ pub(crate) struct Draft {
     pub(crate) wake_at: Option<WallMs>,
     /// What servers with a step to be told the lease are told; none: that they have no part in it.
     pub(crate) leases: BTreeMap<ServerName, Option<Box<LeaseSpec>>>,
+    /// Whose prerequisites are asked for now.
+    pub(crate) checks: BTreeMap<ServerName, Box<PlannedCheck>>,
     ids: BTreeSet<StepId>,
 }
 
@@ -173,6 +175,11 @@ pub(crate) fn add_wait(waits: &mut Vec<Wait>, wait: Wait) {
 
 pub(crate) fn install_id(group: &GroupName, server: &ServerName) -> StepId {
     StepId(format!("install {group}@{server}"))
+}
+
+/// A server's prerequisites are asked for.
+pub(crate) fn check_id(server: &ServerName) -> StepId {
+    StepId(format!("check {server}"))
 }
 
 pub(crate) fn update_id(group: &GroupName, server: &ServerName) -> StepId {

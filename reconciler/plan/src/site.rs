@@ -229,6 +229,7 @@ fn finish(
         holds: draft.holds,
         assignments,
         records,
+        checks: draft.checks,
         wake_at: draft.wake_at,
     }
 }

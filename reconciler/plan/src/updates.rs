@@ -10,8 +10,9 @@ use crate::agents::{change_held, healthy};
 use crate::drain::is_out;
 use crate::leave::{drain, published_waits};
 use crate::members::{Group, Listing, Member, Now};
+use crate::prerequisites::has_site_server;
 use crate::publish::Standing;
-use crate::road::{Draft, add_wait, install_id, publish_id, update_id};
+use crate::road::{Draft, add_wait, check_id, install_id, publish_id, update_id};
 use crate::world::{Seen, Well, World};
 
 /// Drafts the updates of a group and corrects the listings of those concerned.
@@ -77,11 +78,9 @@ fn in_flux(world: &World<'_>, group: &Group<'_>, draft: &Draft) -> Vec<Wait> {
     let mut waits = Vec::new();
     for member in group.wanted() {
         let id = install_id(group.name, member.server.name);
-        if draft
-            .steps
-            .iter()
-            .any(|step| step.id == id && step.waits.is_empty())
-        {
+        let check = Wait::Step(check_id(member.server.name));
+        let comes = |step: &Step| step.id == id && step.waits.iter().all(|wait| *wait == check);
+        if draft.steps.iter().any(comes) {
             add_wait(&mut waits, healthy(world, group, member));
             published_waits(group, member, &mut waits);
         }
@@ -120,6 +119,10 @@ fn one_serving(
         other != index && m.seen == Seen::Present && m.serves() && covers(m, member)
     });
     if !covered && before.is_empty() && group.wanted().nth(1).is_some() {
+        if group.leased && !has_site_server(member.server) {
+            // The active goes on without a lease; what keeps the passive out has its own hold.
+            return;
+        }
         let reason = HoldReason::LastHealthy {
             group: group.name.clone(),
         };

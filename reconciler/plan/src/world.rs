@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use stead_schemas::desired::{ServerDesired, SiteDesired};
 use stead_schemas::names::{GroupName, InstanceName, ServerName, SiteCode};
 use stead_schemas::observed::{Contact, ServerObserved, SiteObserved};
+use stead_schemas::prerequisite::Checked;
 use stead_schemas::time::{DurationMs, WallMs};
 use stead_schemas::wire::{AgentReport, Health, InstanceReport, InstanceSpec, Phase};
 
@@ -41,6 +42,8 @@ pub(crate) struct Server<'a> {
     pub(crate) suspended: Option<&'a Suspension>,
     /// A person took it out of service.
     pub(crate) drained: Option<&'a Drain>,
+    /// What it lacks to be a site server, as it was last asked.
+    pub(crate) checked: Option<&'a Checked>,
 }
 
 /// What a server's contact means for planning (H8).
@@ -183,6 +186,7 @@ impl<'a> Server<'a> {
                     && matches!(&suspension.scope, Scope::Server(server) if server == name)
             }),
             drained: context.drained.get(name),
+            checked: seen.and_then(|s| s.checked.as_deref()),
         }
     }
 

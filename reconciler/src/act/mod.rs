@@ -2,6 +2,7 @@
 //! another.
 
 pub mod backoff;
+pub(crate) mod check;
 
 use std::sync::Arc;
 use std::time::Duration;

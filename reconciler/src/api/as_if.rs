@@ -176,5 +176,6 @@ fn unjoined(server: &ServerDesired, now: WallMs) -> ServerObserved {
         heard_at: None,
         confirmed_lost: None,
         agent: (server.address, server.agent_port).into(),
+        checked: None,
     }
 }

@@ -10,6 +10,7 @@ use stead_schemas::names::{IdentityKind, ServerName, SiteCode};
 use stead_schemas::observed::{Contact, ServerObserved, SiteObserved};
 use stead_schemas::time::{DurationMs, WallMs};
 
+use super::prerequisites;
 use super::snapshot::SiteSnapshot;
 use crate::output::when::length;
 
@@ -131,11 +132,12 @@ pub(crate) fn passive(site: &SiteSnapshot) -> Vec<PassiveView> {
     ranked.into_iter().map(view).collect()
 }
 
-/// `ready`, `not ready: …` or `lost`.
+/// `ready`, `installing 2/4 …`, `not ready: …` or `lost`.
 fn standby(site: &SiteSnapshot, server: &ServerName) -> String {
     match unready(site, server) {
         None => "ready".to_owned(),
         Some(_) if is_lost(&site.observed, server) => "lost".to_owned(),
+        Some(_) if prerequisites::is_coming(site, server) => prerequisites::progress(site, server),
         Some(why) => format!("not ready: {why}"),
     }
 }

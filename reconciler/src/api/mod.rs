@@ -11,6 +11,7 @@ mod drain;
 mod endpoints;
 mod lease;
 mod openapi;
+mod prerequisites;
 mod proposal;
 mod records;
 mod snapshot;

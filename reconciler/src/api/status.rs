@@ -15,7 +15,7 @@ use stead_schemas::time::WallMs;
 use stead_schemas::wire::{Health, InstanceReport};
 
 use super::snapshot::{SiteSnapshot, Snapshot};
-use super::{drain, lease};
+use super::{drain, lease, prerequisites};
 use crate::output::status::hold_reason;
 
 /// The whole status, or that of one site.
@@ -146,6 +146,7 @@ fn servers(code: &SiteCode, site: &SiteSnapshot, now: WallMs) -> Vec<ServerView>
                 .flat_map(|report| &report.problems)
                 .chain(site.troubles.get(name))
                 .cloned()
+                .chain(prerequisites::notes(site, name))
                 .collect(),
             declared: declared.is_some(),
             drain: drain::view(code, site, name, now),
@@ -272,7 +273,8 @@ fn chosen(plan: &SitePlan, leaving: bool) -> BTreeSet<Key> {
     let pick = |action: &Action| match action {
         Action::Remove { group, server } if leaving => Some((group.clone(), server.clone())),
         Action::Install { group, server } if !leaving => Some((group.clone(), server.clone())),
-        Action::Drain { .. }
+        Action::Check { .. }
+        | Action::Drain { .. }
         | Action::Install { .. }
         | Action::Publish { .. }
         | Action::Remove { .. }

@@ -10,10 +10,10 @@ use stead_schemas::plan::{Action, Hold, Step};
 use stead_schemas::record::{RecordData, RecordKey};
 use stead_schemas::time::WallMs;
 
-use super::lease;
 use super::records::records;
 use super::snapshot::{SiteSnapshot, Snapshot};
 use super::status::{declared, status};
+use super::{lease, prerequisites};
 use crate::output::when::ago;
 
 /// The answer without its history.
@@ -159,7 +159,9 @@ fn touches(action: &Action, group: &GroupName, server: &ServerName) -> bool {
         Action::SwitchOver { from, to } => {
             group.as_str() == "siteServer" && (from == server || to == server)
         }
-        Action::Vote { server: s } => group.as_str() == "siteServer" && s == server,
+        Action::Check { server: s } | Action::Vote { server: s } => {
+            group.as_str() == "siteServer" && s == server
+        }
         Action::Publish { .. } | Action::Withdraw { .. } => false,
     }
 }
@@ -237,7 +239,8 @@ fn server_of(
     })?;
     let mut because = vec![plain(contact_in_words(seen.contact))];
     because.extend(steps_and_holds(site, &thing, |step| match &step.action {
-        Action::Drain { server: s, .. }
+        Action::Check { server: s }
+        | Action::Drain { server: s, .. }
         | Action::Install { server: s, .. }
         | Action::Remove { server: s, .. }
         | Action::Update { server: s, .. }
@@ -245,6 +248,7 @@ fn server_of(
         Action::SwitchOver { from, to } => from == server || to == server,
         Action::Publish { .. } | Action::Withdraw { .. } => false,
     }));
+    because.extend(prerequisites::notes(site, server).map(plain));
     let place = site
         .desired
         .as_ref()
@@ -346,13 +350,20 @@ fn site_server(snapshot: &Snapshot, code: &SiteCode) -> Result<WhyView, ApiError
         (None, None) => "the site has no site server".to_owned(),
     };
     because.extend(steps_and_holds(site, &thing, |step| match &step.action {
-        Action::SwitchOver { .. } | Action::Vote { .. } => true,
+        Action::Check { .. } | Action::SwitchOver { .. } | Action::Vote { .. } => true,
         Action::Drain { .. }
         | Action::Install { .. }
         | Action::Publish { .. }
         | Action::Remove { .. }
         | Action::Update { .. }
         | Action::Withdraw { .. } => false,
+    }));
+    let candidates = declared
+        .into_iter()
+        .flat_map(|d| d.passive.iter().chain([&d.active]));
+    because.extend(candidates.flat_map(|server| {
+        let notes = prerequisites::notes(site, server);
+        notes.map(move |note| plain(format!("{server}: {note}")))
     }));
     let place = declared.map(|declared| declared.place.clone());
     because.push(declared_by(snapshot, place));
@@ -412,7 +423,8 @@ fn record(snapshot: &Snapshot, key: &RecordKey) -> Result<WhyView, ApiError> {
         &format!("dns:{key}"),
         |step| match &step.action {
             Action::Publish { record } | Action::Withdraw { record } => record == &key,
-            Action::Drain { .. }
+            Action::Check { .. }
+            | Action::Drain { .. }
             | Action::Install { .. }
             | Action::Remove { .. }
             | Action::SwitchOver { .. }

@@ -174,6 +174,7 @@ fn whole(site: SiteCode, view: SitePlanView) -> SitePlan {
         holds: view.holds,
         assignments: Default::default(),
         records: Default::default(),
+        checks: Default::default(),
         wake_at: None,
     }
 }

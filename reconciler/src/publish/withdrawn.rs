@@ -98,6 +98,7 @@ mod tests {
             heard_at: Some(WallMs(1)),
             confirmed_lost: None,
             agent: endpoint,
+            checked: None,
         };
         SiteObserved {
             servers: BTreeMap::from([("p01-a".parse().unwrap(), server)]),

@@ -10,6 +10,7 @@ use stead_schemas::api::JournalKind;
 use stead_schemas::names::{GroupName, InstanceName, ServerName, SiteCode};
 use stead_schemas::observed::{Contact, SiteObserved};
 use stead_schemas::plan::{Hold, SitePlan};
+use stead_schemas::prerequisite::Checked;
 use stead_schemas::time::{DurationMs, WallMs};
 use stead_schemas::wire::{AgentReport, Health, InstanceReport, Phase};
 
@@ -78,6 +79,29 @@ fn held(kind: JournalKind, id: &str, about: String, text: String) -> Happened {
         text,
         hold: Some(id.to_owned()),
     }
+}
+
+/// What a server lacks to be a site server, where that is another thing than before.
+#[must_use]
+pub fn of_checks(code: &SiteCode, before: Option<&Checked>, after: &Checked) -> Option<Happened> {
+    let found = |checked: &Checked| {
+        let findings = checked.findings();
+        let words = findings.map(|(prerequisite, finding)| {
+            let warning = if finding.fatal { "" } else { "warning: " };
+            format!("{warning}{prerequisite}: {}", finding.text)
+        });
+        words.collect::<Vec<_>>().join("; ")
+    };
+    let now = found(after);
+    if before.map(found).as_ref() == Some(&now) {
+        return None;
+    }
+    let text = match now.as_str() {
+        "" => "prerequisites of a site server: nothing is missing".to_owned(),
+        found => format!("prerequisites of a site server: {found}"),
+    };
+    let about = format!("{code}/{}", after.question.server);
+    Some(Happened::new(JournalKind::Instance, about, text))
 }
 
 /// A plan that leads elsewhere than the one before, in one line.
@@ -322,6 +346,7 @@ mod tests {
             heard_at: heard.map(WallMs),
             confirmed_lost: None,
             agent: SocketAddr::from(([127, 0, 0, 1], 1)),
+            checked: None,
         };
         let unsure = Contact::Unsure { since: WallMs(1) };
         let site = |servers: Vec<ServerObserved>| SiteObserved {

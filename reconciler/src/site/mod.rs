@@ -24,6 +24,7 @@ use stead_schemas::observed::{
     Contact, RecordObserved, ServerObserved, SiteObserved, SiteRecorded,
 };
 use stead_schemas::plan::SitePlan;
+use stead_schemas::prerequisite::Checked;
 use stead_schemas::record::{RecordKey, RecordSet};
 use stead_schemas::role::SiteType;
 use stead_schemas::time::{DurationMs, WallMs};
@@ -110,6 +111,8 @@ pub struct SiteWorld {
     pub takeovers: Takeovers,
     /// Agents that are being told our epoch.
     pub claiming: BTreeSet<ServerName>,
+    /// Agents that are being asked for prerequisites.
+    pub checking: BTreeSet<ServerName>,
     shown: Option<shown::Shown>,
     chatter: BTreeMap<ServerName, Chatter>,
     happened: Vec<Happened>,
@@ -149,6 +152,7 @@ impl Site {
             told,
             takeovers: Takeovers::default(),
             claiming: BTreeSet::new(),
+            checking: BTreeSet::new(),
             shown: None,
             chatter: BTreeMap::new(),
             happened: Vec::new(),
@@ -207,6 +211,7 @@ impl SiteWorld {
                 heard_at: None,
                 confirmed_lost: None,
                 agent,
+                checked: None,
             });
     }
 
@@ -218,6 +223,7 @@ impl SiteWorld {
         self.chatter.remove(server);
         self.sending.remove(server);
         self.peers.remove(server);
+        self.checking.remove(server);
         self.version += 1;
     }
 
@@ -262,6 +268,21 @@ impl SiteWorld {
         }
         self.troubles.remove(&name);
         !same
+    }
+
+    /// An agent answered what it lacks, or did not.
+    pub fn on_checked(&mut self, code: &SiteCode, checked: Checked) {
+        let name = checked.question.server.clone();
+        self.checking.remove(&name);
+        let Some(server) = self.observed.servers.get_mut(&name) else {
+            return;
+        };
+        self.version += 1;
+        let told = changes::of_checks(code, server.checked.as_deref(), &checked);
+        let chatter = self.chatter.entry(name).or_default();
+        let told = chatter.bound(checked.at, told.into_iter().collect());
+        self.happened.extend(told);
+        server.checked = Some(Box::new(checked));
     }
 
     /// An agent said that nothing changed.

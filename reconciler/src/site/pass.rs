@@ -13,7 +13,7 @@ use stead_schemas::lease::LeaseSpec;
 use stead_schemas::names::{GroupName, InstanceName, SecretName, ServerName, SiteCode};
 use stead_schemas::observed::Contact;
 use stead_schemas::plan::{
-    Hold, HoldReason, PlannedAssignment, PlannedRecord, SitePlan, Step, StepId,
+    Hold, HoldReason, PlannedAssignment, PlannedCheck, PlannedRecord, SitePlan, Step, StepId,
 };
 use stead_schemas::record::RecordKey;
 use stead_schemas::time::{DurationMs, WallMs};
@@ -33,6 +33,7 @@ const SEEN_WITHIN: DurationMs = DurationMs::seconds(10);
 pub(super) struct Orders {
     pub(super) assignments: Vec<Order<ServerName, PlannedAssignment>>,
     pub(super) records: Vec<Order<RecordKey, PlannedRecord>>,
+    pub(super) checks: Vec<(Box<PlannedCheck>, BTreeMap<SecretName, SecretMaterial>)>,
 }
 
 /// One command, its target reserved.
@@ -166,7 +167,7 @@ pub(super) fn adopt(world: &mut SiteWorld, context: &Context, mut plan: SitePlan
     world.plan = Some(Arc::new(plan));
 }
 
-/// An assignment that names a secret the reconciler does not have is held.
+/// An assignment, or a question, that names a secret the reconciler does not have is held.
 pub(crate) fn hold_without_secrets(
     plan: &mut SitePlan,
     has_secret: impl Fn(&SiteCode, &SecretName) -> bool,
@@ -200,6 +201,23 @@ pub(crate) fn hold_without_secrets(
         missing.extend(lacks);
         complete
     });
+    plan.checks.retain(|server, check| {
+        let mut names = check.question.instance.secrets();
+        let Some(lacks) = names.find(|name| !has_secret(site, name)) else {
+            return true;
+        };
+        // What runs there, or is held already, is asked again once the secret is back.
+        if check.step.is_some() {
+            missing.push(Hold {
+                about: format!("{site}/siteServer@{server}"),
+                reason: HoldReason::SecretMissing {
+                    secret: lacks.clone(),
+                },
+                place: None,
+            });
+        }
+        false
+    });
     plan.holds.extend(missing);
 }
 
@@ -213,6 +231,7 @@ pub(super) fn orders(core: &Core, site: &SiteCode, world: &mut SiteWorld, now: W
         return orders;
     };
     forget_unseen(world, now);
+    order_checks(core, site, world, &plan, &mut orders);
     world.retries.retain(|target| match target {
         Target::Agent(server) => plan.assignments.contains_key(server),
         Target::Record(key) => plan.records.contains_key(key),
@@ -242,6 +261,26 @@ pub(super) fn orders(core: &Core, site: &SiteCode, world: &mut SiteWorld, now: W
     order_records(core, world, &plan, now, &mut orders);
     refresh_secrets(core, site, world, now, &mut orders);
     orders
+}
+
+/// Questions change nothing and have no place among commands; only a writer asks.
+fn order_checks(
+    core: &Core,
+    site: &SiteCode,
+    world: &mut SiteWorld,
+    plan: &SitePlan,
+    orders: &mut Orders,
+) {
+    if core.authority.state() != WriterState::Writing {
+        return;
+    }
+    for (server, check) in &plan.checks {
+        if world.checking.insert(server.clone()) {
+            let names = check.question.instance.secrets().collect();
+            let secrets = secrets_of(core, site, &names);
+            orders.checks.push((check.clone(), secrets));
+        }
+    }
 }
 
 fn order_records(

@@ -175,6 +175,7 @@ mod tests {
             holds: Vec::new(),
             assignments: BTreeMap::new(),
             records: BTreeMap::new(),
+            checks: BTreeMap::new(),
             wake_at: None,
         }
     }
@@ -207,6 +208,7 @@ mod tests {
             heard_at: None,
             confirmed_lost: None,
             agent: endpoint,
+            checked: None,
         };
         SiteObserved {
             servers: BTreeMap::from([("p01-a".parse().unwrap(), server)]),

@@ -90,6 +90,9 @@ async fn pass(core: &Arc<Core>, site: &Arc<Site>) -> WallMs {
     for order in orders.records {
         publish::write(core, site, order);
     }
+    for (check, secrets) in orders.checks {
+        act::check::ask(core, site, check, secrets);
+    }
     let ends = core.next_end().map_or(latest, |left| now.plus(left));
     finish(core, site, &force, now, wanted)
         .min(latest)

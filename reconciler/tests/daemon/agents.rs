@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
@@ -13,10 +14,11 @@ use axum::{Json, Router};
 use futures_util::stream;
 use stead_schemas::lease::HandoverRequest;
 use stead_schemas::names::ServerName;
+use stead_schemas::prerequisite::{Check, CheckAnswer, CheckRequest, Prerequisite};
 use stead_schemas::time::{DurationMs, WallMs};
 use stead_schemas::wire::{
-    AgentReport, AssignRequest, ClaimRequest, Health, InstanceReport, Phase, ReachAnswer, Refusal,
-    WatchEvent,
+    AgentReport, AssignRequest, ClaimRequest, Health, InstanceReport, Phase, ReachAnswer,
+    ReachRequest, Refusal, WatchEvent,
 };
 use stead_wire::serve::{Limits, serve};
 use stead_wire::tls::ServerTls;
@@ -45,11 +47,24 @@ pub(crate) struct Book {
     pub(crate) assigned: Mutex<Vec<AssignRequest>>,
     /// What it does when asked to hand its lease over.
     hand_over: Mutex<Option<HandOver>>,
+    /// What it finds missing when it is asked, whatever the question.
+    lacks: Mutex<Vec<Check>>,
+    asked: AtomicUsize,
 }
 
 type HandOver = Box<dyn FnMut(ServerName) -> Result<(), String> + Send>;
 
 impl Book {
+    fn new(server: &str) -> Self {
+        Self {
+            report: watch::Sender::new(blank(server)),
+            assigned: Mutex::default(),
+            hand_over: Mutex::default(),
+            lacks: Mutex::default(),
+            asked: AtomicUsize::default(),
+        }
+    }
+
     /// Whether the last assignment has a group.
     pub(crate) fn runs(&self, group: &str) -> bool {
         let group = group.parse().unwrap();
@@ -85,6 +100,16 @@ impl Book {
         *self.hand_over.lock().unwrap() = Some(Box::new(act));
     }
 
+    /// What it finds missing from now on.
+    pub(crate) fn lacks(&self, lacks: Vec<Check>) {
+        *self.lacks.lock().unwrap() = lacks;
+    }
+
+    /// How often it was asked what it lacks.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn assignments(&self) -> usize {
         self.assigned.lock().unwrap().len()
     }
@@ -93,28 +118,41 @@ impl Book {
 impl Agent {
     /// One that keeps the protocol: takes what it is given, and says it is healthy.
     pub(crate) async fn good(scene: &Scene, server: &str) -> Self {
-        let book = Arc::new(Book {
-            report: watch::Sender::new(blank(server)),
-            assigned: Mutex::default(),
-            hand_over: Mutex::default(),
-        });
+        let book = Arc::new(Book::new(server));
+        let preflight = Router::new().route("/v1/preflight", post(good_preflight));
+        Self::keeping(scene, server, preflight, book).await
+    }
+
+    /// A good one, but for what it lacks: that this router says.
+    pub(crate) async fn answering(
+        scene: &Scene,
+        server: &str,
+        preflight: Router<Arc<Book>>,
+    ) -> Self {
+        let book = Arc::new(Book::new(server));
+        Self::keeping(scene, server, preflight, book).await
+    }
+
+    async fn keeping(
+        scene: &Scene,
+        server: &str,
+        preflight: Router<Arc<Book>>,
+        book: Arc<Book>,
+    ) -> Self {
         let router = Router::new()
             .route("/v1/watch", get(good_watch))
             .route("/v1/assignment", put(good_assign))
             .route("/v1/claim", post(good_claim))
-            .route("/v1/reach", post(|| async { reached(false) }))
+            .route("/v1/reach", post(good_reach))
             .route("/v1/handover", post(good_handover))
+            .merge(preflight)
             .with_state(Arc::clone(&book));
         Self::with(scene, server, router, book).await
     }
 
     /// One that answers with this router and the certificate of `certified`.
     pub(crate) async fn odd(scene: &Scene, certified: &str, router: Router) -> Self {
-        let book = Arc::new(Book {
-            report: watch::Sender::new(blank(certified)),
-            assigned: Mutex::default(),
-            hand_over: Mutex::default(),
-        });
+        let book = Arc::new(Book::new(certified));
         Self::with(scene, certified, router, book).await
     }
 
@@ -173,6 +211,37 @@ pub(crate) fn lines_of(mut reports: watch::Receiver<AgentReport>) -> Response {
 
 async fn good_watch(State(book): State<Arc<Book>>) -> Response {
     lines_of(book.report.subscribe())
+}
+
+/// Whether anything listens there.
+async fn good_reach(Json(request): Json<ReachRequest>) -> Json<ReachAnswer> {
+    let there = tokio::net::TcpStream::connect(request.address).await;
+    reached(there.is_ok())
+}
+
+async fn good_preflight(
+    State(book): State<Arc<Book>>,
+    Json(request): Json<CheckRequest>,
+) -> Json<CheckAnswer> {
+    assert_eq!(request.question.server, book.report.borrow().server);
+    book.asked.fetch_add(1, Ordering::Relaxed);
+    let mut checks = book.lacks.lock().unwrap().clone();
+    let looked_at = [
+        Prerequisite::Clock,
+        Prerequisite::Database,
+        Prerequisite::Disk,
+        Prerequisite::Ports,
+    ];
+    for prerequisite in looked_at {
+        if !checks.iter().any(|c| c.prerequisite == prerequisite) {
+            checks.push(Check {
+                prerequisite,
+                measured: None,
+                findings: Vec::new(),
+            });
+        }
+    }
+    Json(CheckAnswer { checks })
 }
 
 async fn good_claim(State(book): State<Arc<Book>>, Json(claim): Json<ClaimRequest>) -> Response {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Router;
 use stead::api::{Backend as _, SwitchoverRefusal};
 use stead_schemas::api::{
     FailbackRequest, JournalEntry, JournalKind, ReplaceRequest, ResumeRequest, SuspendRequest,
@@ -101,17 +102,25 @@ pub(super) fn follow(book: &Book, holder: &str, term: u64) {
     });
 }
 
-pub(super) struct Site {
-    scene: Scene,
-    agents: BTreeMap<&'static str, Agent>,
+pub(crate) struct Site {
+    pub(crate) scene: Scene,
+    pub(crate) agents: BTreeMap<&'static str, Agent>,
 }
 
 impl Site {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    /// The same, p01-b saying what it lacks by this router.
+    pub(crate) async fn with(mut of_b: Option<Router<Arc<Book>>>) -> Self {
         let scene = Scene::new();
         let mut agents = BTreeMap::new();
         for server in NAMES {
-            let agent = Agent::good(&scene, server).await;
+            let agent = match of_b.take_if(|_| server == "p01-b") {
+                Some(router) => Agent::answering(&scene, server, router).await,
+                None => Agent::good(&scene, server).await,
+            };
             agent
                 .book
                 .change(|report| report.lease = Some(Box::new(says(server))));
@@ -133,11 +142,11 @@ impl Site {
         Self { scene, agents }
     }
 
-    pub(super) fn book(&self, server: &str) -> Arc<Book> {
+    pub(crate) fn book(&self, server: &str) -> Arc<Book> {
         Arc::clone(&self.agents[server].book)
     }
 
-    pub(super) async fn daemon(&self) -> Running {
+    pub(crate) async fn daemon(&self) -> Running {
         let daemon = self.scene.daemon("state").await;
         daemon
             .until("all are heard, and it writes", |s| {

@@ -129,6 +129,10 @@ fn site_desired(
             .collect(),
         site_server: site_server(site, sites, hierarchy, database.as_ref(), sources),
         database,
+        content_library: spec
+            .content_library
+            .as_ref()
+            .map(|library| library.url.clone()),
         groups: spec
             .roles
             .iter()

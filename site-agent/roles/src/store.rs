@@ -8,12 +8,14 @@
 mod embedded;
 pub mod postgres;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use stead_schemas::prerequisite::{Check, Finding, Prerequisite};
 use thiserror::Error;
 
-use crate::settings::{PairSettings, StoreSettings};
+use crate::settings::{PairSettings, Password, SiteServerSettings, StoreSettings};
 
 /// Most entries of one append.
 pub const ENTRIES_MAX: usize = 128;
@@ -91,7 +93,7 @@ impl StoreError {
     }
 }
 
-fn told(what: &str, error: &dyn std::error::Error) -> String {
+pub(crate) fn told(what: &str, error: &dyn std::error::Error) -> String {
     let mut text = format!("{what}: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -139,6 +141,53 @@ impl Store {
                 };
                 let open = postgres::Postgres::connect(store, session).await?;
                 Ok(Self::Postgres(Box::new(open)))
+            }
+        }
+    }
+
+    /// What a site server with these settings would lack of its store, when it runs on `holder` and its
+    /// calls leave from `address`. `secret` is the name of the password. Nothing is written.
+    pub async fn look(
+        settings: &SiteServerSettings,
+        holder: &str,
+        address: Option<IpAddr>,
+        password: Password,
+        secret: Option<&str>,
+    ) -> Check {
+        let within = settings.timeout();
+        match &settings.store {
+            StoreSettings::Embedded(store) => {
+                let connected = embedded::Embedded::connect(store, address);
+                let answer = tokio::time::timeout(within, connected).await;
+                let wrong = match answer {
+                    Ok(Ok(_)) => None,
+                    Ok(Err(error)) => Some(error),
+                    Err(_) => Some(StoreError::Late(within)),
+                };
+                let finding = wrong.map(|error| {
+                    let address = store.address;
+                    Finding::fatal(
+                        format!("the embedded database at {address}: {error}"),
+                        format!(
+                            "it has to run, and {holder} has to reach TCP port {}",
+                            address.port()
+                        ),
+                    )
+                });
+                Check {
+                    prerequisite: Prerequisite::Database,
+                    measured: Some(format!("embedded, at {}", store.address)),
+                    findings: finding.into_iter().collect(),
+                }
+            }
+            StoreSettings::Postgresql(store) => {
+                let session = postgres::Session {
+                    site: settings.site.clone(),
+                    holder: holder.to_owned(),
+                    password,
+                    within,
+                };
+                postgres::Postgres::look(store, &session, secret).await
             }
         }
     }

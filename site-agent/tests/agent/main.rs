@@ -12,6 +12,7 @@ mod guard_link;
 mod heal;
 mod https;
 mod lab;
+mod preflight;
 mod removal;
 mod safety;
 mod site_server;

@@ -78,6 +78,7 @@ impl SiteModel {
                 heard_at: Some(now),
                 confirmed_lost: None,
                 agent: (server.address, server.agent_port).into(),
+                checked: None,
             };
             observed.servers.insert(name.clone(), seen);
         }

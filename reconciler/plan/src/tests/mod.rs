@@ -9,6 +9,7 @@ mod lints;
 mod losses;
 mod model;
 mod offline;
+mod prerequisites;
 mod stories;
 mod switchovers;
 mod voters;

@@ -18,6 +18,7 @@ use stead_schemas::observed::{
     Withdrawn,
 };
 use stead_schemas::plan::{PlannedAssignment, SitePlan, Step};
+use stead_schemas::prerequisite::{Check, Checked};
 use stead_schemas::record::{Mark, RecordKey, RecordSet};
 use stead_schemas::role::{Role, SiteType};
 use stead_schemas::time::{DurationMs, DurationOrNever, WallMs};
@@ -63,6 +64,9 @@ pub(super) struct Host {
     pub(super) broken: BTreeSet<GroupName>,
     /// A program that never gets healthy here.
     pub(super) will_break: Option<Program>,
+    /// What its agent finds missing when asked.
+    pub(super) lacks: Vec<Check>,
+    pub(super) checked: Option<Box<Checked>>,
 }
 
 pub(super) fn name<T: std::str::FromStr>(text: &str) -> T
@@ -92,6 +96,7 @@ pub(super) fn mk_site(code: &str) -> SiteDesired {
         servers: BTreeMap::new(),
         site_server: None,
         database: None,
+        content_library: None,
         groups: BTreeMap::new(),
         place: mk_place(1),
     }
@@ -407,6 +412,7 @@ impl Model {
             assert_eq!(record.expect_mark, before.mark, "compare and swap");
             self.write(key, record.want.clone(), &mark.to_string());
         }
+        self.answer(plan);
         self.note_withdrawn();
     }
 
@@ -511,6 +517,8 @@ impl Host {
             },
             broken: BTreeSet::new(),
             will_break: None,
+            lacks: Vec::new(),
+            checked: None,
         }
     }
 
@@ -540,6 +548,7 @@ impl Host {
             heard_at: if heard { Some(now) } else { self.heard_at },
             confirmed_lost: self.confirmed_lost.then_some(now),
             agent: "127.0.0.1:7443".parse().unwrap(),
+            checked: self.checked.clone(),
         }
     }
 

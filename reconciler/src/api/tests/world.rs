@@ -301,6 +301,7 @@ fn unheard(agent: std::net::SocketAddr) -> ServerObserved {
         heard_at: None,
         confirmed_lost: None,
         agent,
+        checked: None,
     }
 }
 
@@ -318,6 +319,7 @@ fn heard(server: &ServerName, agent: std::net::SocketAddr) -> ServerObserved {
         heard_at: Some(WallMs(4_000)),
         confirmed_lost: None,
         agent,
+        checked: None,
     }
 }
 

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use super::super::leased::is_leased;
 use super::super::problem::{Finding, Findings};
 use super::super::resolve::dns_server;
 use super::super::tree::Step;
 use super::super::typed::ReadSite;
 use super::super::types::DnsSpec;
 use super::Topology;
-use crate::names::ServerName;
+use crate::alias::site_key_name;
+use crate::names::{SecretName, ServerName};
 use crate::time::DurationMs;
 
 /// Longest name in the DNS, RFC 1035, without the last dot.
 const NAME_MAX: usize = 253;
+/// Longest part of a name, and longest name of a secret.
+const LABEL_MAX: usize = 63;
 /// The longest mark before a name (H22).
 const MARK: &str = "_stead-aaaa.";
 /// Longest time a client may keep an answer.
@@ -24,6 +28,7 @@ pub(super) fn check(topology: &Topology<'_>, findings: &mut Findings) {
         .and_then(|spec| spec.publishing.as_ref()?.dns.as_ref());
     if let Some(dns) = dns {
         check_dns(topology, dns, findings);
+        check_site_keys(topology, dns, findings);
     }
     let codes: BTreeMap<String, _> = topology
         .sites
@@ -93,6 +98,47 @@ fn check_dns(topology: &Topology<'_>, dns: &DnsSpec, findings: &mut Findings) {
         if ttl.is_some_and(|ttl| ttl < DurationMs::seconds(1) || ttl > TTL_MAX) {
             let message = format!("`{key}` is from 1s to 1d");
             findings.add(Finding::error("ttl", at(&[Step::Key(key)]), message));
+        }
+    }
+}
+
+/// A site with a lease has keys of its own, named after these (H22): they have to fit as well.
+fn check_site_keys(topology: &Topology<'_>, dns: &DnsSpec, findings: &mut Findings) {
+    let leased = |site: &&ReadSite<'_>| site.spec().site_server.as_ref().is_some_and(is_leased);
+    let mut sites = topology.sites.values().copied();
+    let Some(site) = sites.find(leased) else {
+        return;
+    };
+    let room = format!(
+        "at most {} characters, so that the site's code fits behind it",
+        LABEL_MAX - site_key_name("", &site.site.code).len()
+    );
+    for (index, key) in dns.tsig.iter().enumerate() {
+        let spot = |word| {
+            let path = ["spec", "publishing", "dns", "tsig"].map(Step::Key);
+            let path = path
+                .into_iter()
+                .chain([Step::Index(index), Step::Key(word)]);
+            topology.spot(&path.collect::<Vec<_>>())
+        };
+        let name = site_key_name(&key.name, &site.site.code);
+        let label = name.split('.').map(str::len).max().unwrap_or(0);
+        if label > LABEL_MAX || name.len() > NAME_MAX {
+            let message = format!(
+                "the key of {} is named `{name}`, longer than a name in the DNS may be",
+                site.site.code
+            );
+            let finding = Finding::error("tsig", spot("name"), message).tag("H22");
+            findings.add(finding.hint(room.clone()));
+        }
+        let secret = site_key_name(key.secret.as_str(), &site.site.code);
+        if SecretName::new(&secret).is_err() {
+            let message = format!(
+                "the secret of {}'s key is `{secret}`, longer than a secret's name may be",
+                site.site.code
+            );
+            let finding = Finding::error("tsig", spot("secret"), message).tag("H22");
+            findings.add(finding.hint(room.clone()));
         }
     }
 }

@@ -438,3 +438,34 @@ fn h29_gaps_win_over_rules() {
     // SP-15: a passive server that holds the database. SP-18 and G-46: a pair below a central site is GOOD itself.
     passes("host: db.contoso.example", "members: {p01-b: {mode: sync}}");
 }
+
+#[test]
+fn h22_a_key_leaves_room_for_the_codes_of_sites_with_a_lease() {
+    let key = "{name: k, algorithm: hmac-sha256, secret: k}";
+    let long = |count: usize| "k".repeat(count);
+    let with = |name: &str, secret: &str| {
+        let other = format!("{{name: {name}, algorithm: hmac-sha256, secret: {secret}}}");
+        GOOD.replace(key, &other)
+    };
+    assert_eq!(told(&with(&long(59), &long(59)), Severity::Error), []);
+    let errors = told(&with(&long(60), &long(60)), Severity::Error);
+    let [name, secret] = errors.as_slice() else {
+        panic!("{errors:#?}");
+    };
+    assert!(
+        format!("{name:?}").contains("longer than a name in the DNS"),
+        "{name:?}"
+    );
+    assert!(
+        format!("{secret:?}").contains("longer than a secret's name"),
+        "{secret:?}"
+    );
+    assert_eq!(told(&with("k.", "k"), Severity::Error), []);
+    let alone =
+        with(&long(60), &long(60)).replace("passive: [p01-b], witnesses: [p01-c]", "passive: []");
+    assert_eq!(
+        told(&alone, Severity::Error),
+        [],
+        "no lease, no key of its own"
+    );
+}

@@ -6,12 +6,14 @@
 //! committed with `synchronous_commit = on`: with `synchronous_standby_names` set, at a standby too.
 
 mod connect;
+mod look;
 mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use stead_schemas::prerequisite::Check;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Row, Statement};
@@ -90,6 +92,16 @@ impl Postgres {
         session: Session,
     ) -> Result<Self, StoreError> {
         connect::connect(settings, session).await
+    }
+
+    /// What a site server with these settings would lack here, each thing by name (SP-10, SP-14, G-10).
+    /// `secret` is the name of its password. Nothing is written.
+    pub async fn look(
+        settings: &PostgresSettings,
+        session: &Session,
+        secret: Option<&str>,
+    ) -> Check {
+        look::look(settings, session, secret).await
     }
 
     /// Whether the session would write here and now.

@@ -205,6 +205,13 @@ impl Server {
         self.more.push("ssl=on".to_owned());
     }
 
+    /// Asks everybody but the administrator for passwords, from the next start on.
+    pub(crate) fn scram(&self) {
+        let rules = "host all postgres 127.0.0.1/32 trust\n\
+                     host all all 127.0.0.1/32 scram-sha-256\n";
+        self.put(&self.data().join("pg_hba.conf"), rules);
+    }
+
     fn put(&self, path: &Path, text: &str) {
         use std::os::unix::fs::PermissionsExt;
         fs::write(path, text).unwrap();

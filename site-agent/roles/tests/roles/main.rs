@@ -6,6 +6,7 @@ mod cluster;
 mod database;
 mod distribution_point;
 mod failover;
+mod look;
 mod postgres;
 mod site_server;
 mod stage;

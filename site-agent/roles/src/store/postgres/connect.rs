@@ -68,21 +68,12 @@ async fn open(
     host: &str,
 ) -> Result<Postgres, StoreError> {
     let config = config(settings, session, host)?;
-    let unreached = |error| StoreError::broken("no session", &error);
     let warned = Arc::new(AtomicBool::new(false));
-    let (client, driver) = match tls::config(settings)? {
-        None => {
-            let (client, connection) = config.connect(NoTls).await.map_err(unreached)?;
-            (client, drive(connection, &warned))
-        }
-        Some(tls) => {
-            let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
-            let (client, connection) = config.connect(tls).await.map_err(unreached)?;
-            (client, drive(connection, &warned))
-        }
-    };
-    // From here on the driver ends with the session, or with this attempt.
-    let driver = Driver(driver);
+    let dialled = dial(&config, settings, &warned).await;
+    let (client, driver) = dialled.map_err(|error| match error {
+        NoSession::Settings(error) => error,
+        NoSession::Server(error) => StoreError::broken("no session", &error),
+    })?;
     make_tables(&client).await?;
     let mut open = Postgres {
         share: client.prepare(SHARE).await.map_err(failed)?,
@@ -96,7 +87,37 @@ async fn open(
     Ok(open)
 }
 
-fn config(
+/// Why there is no session.
+pub(super) enum NoSession {
+    /// The settings don't lead to one.
+    Settings(StoreError),
+    /// The server refused, or was not reached.
+    Server(tokio_postgres::Error),
+}
+
+/// A session; from here on its driver ends with it.
+pub(super) async fn dial(
+    config: &Config,
+    settings: &PostgresSettings,
+    warned: &Arc<AtomicBool>,
+) -> Result<(Client, Driver), NoSession> {
+    let (client, driver) = match tls::config(settings).map_err(NoSession::Settings)? {
+        None => {
+            let connected = config.connect(NoTls).await;
+            let (client, connection) = connected.map_err(NoSession::Server)?;
+            (client, drive(connection, warned))
+        }
+        Some(tls) => {
+            let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
+            let connected = config.connect(tls).await;
+            let (client, connection) = connected.map_err(NoSession::Server)?;
+            (client, drive(connection, warned))
+        }
+    };
+    Ok((client, Driver(driver)))
+}
+
+pub(super) fn config(
     settings: &PostgresSettings,
     session: &Session,
     host: &str,
@@ -115,7 +136,8 @@ fn config(
         .target_session_attrs(TargetSessionAttrs::ReadWrite)
         .connect_timeout(within)
         .tcp_user_timeout(within)
-        .keepalives_idle(within)
+        // In whole seconds; none would be refused.
+        .keepalives_idle(within.max(Duration::from_secs(1)))
         .keepalives_interval(Duration::from_secs(1))
         .keepalives_retries(2)
         .ssl_mode(if tls::wanted(settings) {
