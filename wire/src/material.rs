@@ -95,6 +95,8 @@ fn at(path: Option<&Path>) -> String {
 pub struct Material {
     pub(crate) roots: Arc<RootCertStore>,
     pub(crate) pair: Arc<CertifiedKey>,
+    /// The CAs as they are, for those who know one by its digest alone ([`crate::meeting`]).
+    pub(crate) authorities: Arc<[CertificateDer<'static>]>,
     identity: Identity,
     validity: Validity,
 }
@@ -147,7 +149,8 @@ impl Material {
         let ca_path = paths.map(|p| p.ca.clone());
         let path = paths.map(|p| p.cert.clone());
         let key_path = paths.map(|p| p.key.clone());
-        let roots = trusted(ca, ca_path)?;
+        let authorities = certificates("CA file", ca, ca_path.as_ref())?;
+        let roots = trusted(&authorities, ca_path)?;
         let chain = certificates("certificate", certificate, path.as_ref())?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| MaterialError::NoPem {
             what: "key",
@@ -171,6 +174,7 @@ impl Material {
         Ok(Self {
             roots: Arc::new(roots),
             pair: Arc::new(pair),
+            authorities: authorities.into(),
             identity,
             validity,
         })
@@ -232,11 +236,14 @@ fn certificates(
         })
 }
 
-fn trusted(ca: &[u8], path: Option<PathBuf>) -> Result<RootCertStore, MaterialError> {
+fn trusted(
+    authorities: &[CertificateDer<'static>],
+    path: Option<PathBuf>,
+) -> Result<RootCertStore, MaterialError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates("CA file", ca, path.as_ref())? {
+    for certificate in authorities {
         roots
-            .add(certificate)
+            .add(certificate.clone())
             .map_err(|source| MaterialError::Unusable {
                 what: "CA file",
                 path: path.clone(),
