@@ -46,13 +46,33 @@ pub struct Signed {
 /// [`PkiError::Make`].
 pub fn ask(identity: &Identity) -> Result<Asking, PkiError> {
     let make = |source| PkiError::Make {
-        what: "a certificate request",
+        what: "a key",
         source,
     };
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(make)?;
+    request(&key, identity)
+}
+
+/// The same with a key that was made before.
+///
+/// # Errors
+/// [`PkiError::Make`] where that is no key.
+pub fn ask_with(key_pem: &str, identity: &Identity) -> Result<Asking, PkiError> {
+    let key = KeyPair::from_pem(key_pem).map_err(|source| PkiError::Make {
+        what: "a certificate request with the key that is there",
+        source,
+    })?;
+    request(&key, identity)
+}
+
+fn request(key: &KeyPair, identity: &Identity) -> Result<Asking, PkiError> {
+    let make = |source| PkiError::Make {
+        what: "a certificate request",
+        source,
+    };
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![pki::uri_of(identity)?];
-    let request = params.serialize_request(&key).map_err(make)?;
+    let request = params.serialize_request(key).map_err(make)?;
     Ok(Asking {
         request_pem: request.pem().map_err(make)?,
         key_pem: key.serialize_pem(),

@@ -22,6 +22,7 @@ use thiserror::Error;
 
 use crate::dates::Validity;
 use crate::identity::{IdentityError, identity_of};
+use crate::meeting::Pin;
 
 /// Largest file read: a chain of a dozen certificates is below 30 KiB.
 const MAX_FILE: u64 = 256 * 1024;
@@ -138,6 +139,12 @@ impl Material {
     #[must_use]
     pub const fn validity(&self) -> Validity {
         self.validity
+    }
+
+    /// Whether the CA of this digest is among those trusted.
+    #[must_use]
+    pub fn trusts(&self, pin: &Pin) -> bool {
+        self.authorities.iter().any(|ca| Pin::of(ca) == *pin)
     }
 
     fn check(

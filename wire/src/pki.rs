@@ -20,6 +20,8 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::meeting::Pin;
+
 const DAY: u64 = 86_400_000;
 /// How long before it is made a certificate counts already (H20).
 const BACKDATED: u64 = DAY;
@@ -100,6 +102,7 @@ pub enum PkiError {
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     hierarchy: ObjectName,
+    certificate: CertificateDer<'static>,
     certificate_pem: String,
     not_after: WallMs,
 }
@@ -201,6 +204,7 @@ impl Ca {
         Ok(Self {
             issuer,
             hierarchy,
+            certificate: der,
             certificate_pem: certificate_pem.to_owned(),
             not_after: WallMs(u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000)),
         })
@@ -210,6 +214,12 @@ impl Ca {
     #[must_use]
     pub fn hierarchy(&self) -> &ObjectName {
         &self.hierarchy
+    }
+
+    /// The digest by which a server that is to join knows it.
+    #[must_use]
+    pub fn pin(&self) -> Pin {
+        Pin::of(&self.certificate)
     }
 
     /// Its certificate, for those who are to trust it.

@@ -128,8 +128,6 @@ pub fn check_absent(paths: &PairPaths) -> Result<(), PkiFileError> {
 pub fn write_pair(paths: &PairPaths, issued: &Issued) -> Result<(), PkiFileError> {
     // For a clear answer before anything is done; the writing itself can't overwrite either.
     check_absent(paths)?;
-    ensure_folder(parent(&paths.key))?;
-    ensure_folder(parent(&paths.certificate))?;
     write_new(&paths.key, &issued.key_pem, 0o600)?;
     write_new(&paths.certificate, &issued.certificate_pem, 0o644).inspect_err(|_| {
         // A key without its certificate is of no use and would block the next try.
@@ -144,7 +142,6 @@ pub fn write_pair(paths: &PairPaths, issued: &Issued) -> Result<(), PkiFileError
 /// [`PkiFileError::Exists`] when another one is there, [`PkiFileError::Write`].
 pub fn write_ca_certificate(dir: &Path, ca: &Ca) -> Result<PathBuf, PkiFileError> {
     let path = PairPaths::of_ca(dir).certificate;
-    ensure_folder(dir)?;
     if path.symlink_metadata().is_err() {
         write_new(&path, ca.certificate_pem(), 0o644)?;
         return Ok(path);
@@ -161,7 +158,22 @@ pub fn write_ca_certificate(dir: &Path, ca: &Ca) -> Result<PathBuf, PkiFileError
     }
 }
 
-fn read_text(path: &Path) -> Result<String, PkiFileError> {
+/// Writes a file that others may read; the same text being there already is fine.
+///
+/// # Errors
+/// [`PkiFileError::Exists`] when another text is there, [`PkiFileError::Write`].
+pub fn write_same(path: &Path, text: &str) -> Result<(), PkiFileError> {
+    match read_text(path) {
+        Ok(there) if there == text => Ok(()),
+        _ => write_new(path, text, 0o644),
+    }
+}
+
+/// Reads a PEM file, to the largest there may be.
+///
+/// # Errors
+/// [`PkiFileError::Read`].
+pub fn read_text(path: &Path) -> Result<String, PkiFileError> {
     let failed = |source| PkiFileError::Read {
         path: path.to_owned(),
         source,
@@ -185,8 +197,12 @@ fn ensure_folder(dir: &Path) -> Result<(), PkiFileError> {
         })
 }
 
-/// Temporary file, sync, rename without replacing, sync of the folder.
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), PkiFileError> {
+/// Writes a file that is not there yet, whole and synced, making its folder (0700) where it is missing.
+///
+/// # Errors
+/// [`PkiFileError::Exists`] or [`PkiFileError::Write`].
+pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), PkiFileError> {
+    ensure_folder(parent(path))?;
     let failed = |source| PkiFileError::Write {
         path: path.to_owned(),
         source,

@@ -18,6 +18,7 @@ use stead_wire::tls::ClientTls;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::clock::Clock;
+use super::tokens::Tokens;
 use crate::admission::Admissions;
 use crate::api::{is_manual, suspensions_of};
 use crate::epoch::Authority;
@@ -28,7 +29,7 @@ use crate::secrets::Secrets;
 use crate::site::Site;
 use crate::site::changes::Happened;
 use crate::site::takeovers::Fresh;
-use crate::store::{LostMemory, NewEntry, OwnMemory, ReplacedMemory, Store, Write};
+use crate::store::{LostMemory, NewEntry, OwnMemory, ReplacedMemory, Store, TokenMemory, Write};
 use crate::witness::Witness;
 
 /// Fresh connections under way at a time: a handshake is half a millisecond, and 10,000 agents
@@ -74,6 +75,8 @@ pub struct Core {
     pub tls: Arc<ClientTls>,
     /// Whether it writes.
     pub authority: Authority,
+    /// Tokens that servers join with.
+    pub tokens: Tokens,
     /// Which sites may start.
     pub admissions: Admissions,
     /// Its votes.
@@ -115,6 +118,8 @@ pub struct Parts {
     pub lost: BTreeMap<ServerName, LostMemory>,
     /// Remembered replacements.
     pub replaced: BTreeMap<ServerName, ReplacedMemory>,
+    /// Remembered join tokens.
+    pub tokens: BTreeMap<ServerName, TokenMemory>,
     /// What else is remembered.
     pub own: OwnMemory,
 }
@@ -151,6 +156,7 @@ impl Core {
             suspensions: RwLock::new(parts.suspensions),
             lost: RwLock::new(parts.lost),
             replaced: RwLock::new(parts.replaced),
+            tokens: Tokens::new(parts.tokens),
             own: Mutex::new(parts.own),
             mirror: OnceLock::new(),
             source: watch::Sender::new(source),

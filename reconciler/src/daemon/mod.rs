@@ -16,10 +16,12 @@ pub mod clock;
 pub mod core;
 mod edit;
 pub mod fleet;
+pub mod join;
 pub mod listen;
 mod replace;
 pub mod source;
 mod switchover;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,7 +39,7 @@ use tokio::task::JoinSet;
 use self::backend::Desk;
 use self::core::{Core, Parts};
 use self::fleet::Fleet;
-use self::listen::{ListenError, Listeners};
+use self::listen::{Doorways, ListenError, Listeners};
 use crate::git::{Opened, StartError};
 use crate::site::changes::Happened;
 use crate::store::{Store, StoreError};
@@ -124,7 +126,7 @@ impl Daemon {
             source,
         })?;
         let material = own_material(&config)?;
-        let server_tls = ServerTls::new(&material)?;
+        let server_tls = ServerTls::open_to_strangers(&material)?;
         let client_tls = ClientTls::new(&material)?;
         // First: its lock keeps a second process out of the state folder. It follows the remote once
         // everything else has come up: a start that is refused leaves nothing running.
@@ -145,6 +147,7 @@ impl Daemon {
             suspensions: remembered.suspensions,
             lost: remembered.lost,
             replaced: remembered.replaced,
+            tokens: remembered.tokens,
             own: remembered.own,
         });
         core.set_mirror(&git.mirror());
@@ -253,8 +256,8 @@ async fn listen(
     let spec = &core.config.spec;
     let desk = Arc::new(Desk(Arc::clone(core)));
     let socket = spec.api.socket();
-    let by_hand = by_hand::router(Arc::clone(core));
-    listeners.socket(&socket, desk.clone(), by_hand)?;
+    let by_people = || by_hand::router(Arc::clone(core)).merge(join::router(Arc::clone(core)));
+    listeners.socket(&socket, desk.clone(), by_people())?;
     let mut addresses = Addresses {
         socket,
         ..Addresses::default()
@@ -262,8 +265,12 @@ async fn listen(
     if let Some(addr) = spec.api.listen {
         let reports = witness::reports_router(Arc::clone(&core.witness));
         let letters = witness::letters_router(Arc::clone(&core.witness));
-        let more = reports.merge(by_hand::router(Arc::clone(core)));
-        let bound = listeners.operators(addr, Arc::clone(tls), desk.clone(), more, letters);
+        let doors = Doorways {
+            more: reports.merge(by_people()),
+            tolerant: letters,
+            strangers: join::strangers(Arc::clone(core)),
+        };
+        let bound = listeners.operators(addr, Arc::clone(tls), desk.clone(), doors);
         addresses.operators = Some(bound.await?);
     }
     if let Some(metrics) = &spec.metrics {
