@@ -23,7 +23,7 @@ use axum::routing::{get, post, put};
 use serde::de::DeserializeOwned;
 use site_voting::PATH;
 use stead_schemas::names::{Identity, IdentityKind};
-use stead_schemas::wire::{AssignRequest, ClaimRequest, ReachRequest, Refusal};
+use stead_schemas::wire::{AssignRequest, ClaimRequest, NewCertificate, ReachRequest, Refusal};
 use stead_wire::clock::wall_now;
 use stead_wire::dates::Dates;
 use stead_wire::doors::Doors;
@@ -31,7 +31,8 @@ use stead_wire::serve::Caller;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::agent::{Agent, Alive};
-use crate::commanded;
+use crate::renewal::Renewal;
+use crate::{chain, commanded};
 
 /// Streams at a time, of watchers and of log readers together.
 const STREAMS: usize = 64;
@@ -45,17 +46,19 @@ pub struct Api {
     streams: Arc<Semaphore>,
     reaches: Arc<Semaphore>,
     reload: Arc<Notify>,
+    renewal: Arc<Renewal>,
 }
 
 impl Api {
     /// The interface of this agent; `reload` is notified when somebody asks for a reload.
     #[must_use]
-    pub fn new(agent: Arc<Agent>, reload: Arc<Notify>) -> Self {
+    pub fn new(agent: Arc<Agent>, reload: Arc<Notify>, renewal: Arc<Renewal>) -> Self {
         Self {
             agent,
             streams: Arc::new(Semaphore::new(STREAMS)),
             reaches: Arc::new(Semaphore::new(REACHES)),
             reload,
+            renewal,
         }
     }
 
@@ -68,6 +71,7 @@ impl Api {
         let commands = Router::new()
             .route("/v1/assignment", put(assign))
             .route("/v1/claim", post(claim))
+            .route("/v1/certificate", put(take_certificate))
             .route("/v1/reach", post(reach))
             .layer(middleware::from_fn_with_state(self.clone(), commanders));
         let by_hand = Router::new()
@@ -121,6 +125,15 @@ fn report_routes() -> Router<Api> {
 
 fn logs_route() -> Router<Api> {
     Router::new().route("/v1/logs/{group}", get(logs::logs))
+}
+
+async fn take_certificate(State(api): State<Api>, Json(new): Json<NewCertificate>) -> Response {
+    let taken = tokio::task::spawn_blocking(move || api.renewal.take(&new));
+    match taken.await {
+        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(error)) => (StatusCode::CONFLICT, chain(&error)).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 async fn commanders(State(api): State<Api>, request: Request, next: Next) -> Response {

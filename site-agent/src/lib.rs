@@ -21,6 +21,7 @@ pub mod layout;
 pub mod ledger;
 pub mod net;
 pub mod processes;
+pub mod renewal;
 pub mod seat;
 pub mod secrets;
 pub mod service;

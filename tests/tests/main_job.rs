@@ -4,7 +4,12 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use system_tests::harness::{DOMAIN, Harness};
+use stead_schemas::declared::settings::TlsFiles;
+use stead_schemas::time::WallMs;
+use stead_wire::clock::wall_now;
+use stead_wire::material::Material;
+use stead_wire::{pki, pki_files};
+use system_tests::harness::{DOMAIN, HIERARCHY, Harness};
 use system_tests::processes::{signal, wait_until};
 use system_tests::remote::Remote;
 use system_tests::sampler::{Sampler, addresses, answers};
@@ -457,4 +462,65 @@ fn a_server_joins_with_the_line_that_a_token_prints_and_is_converged() {
         !journal.contains(secret) && !log.contains(secret),
         "tokens are told once"
     );
+}
+
+/// A certificate as `stead pki issue` would have made it so many days ago, in the place of today's.
+fn issued_days_ago(harness: &Harness, kind: &str, name: &str, days: u64) {
+    let ca = pki_files::load_ca(&harness.path("pki")).expect("a CA");
+    let request = pki::Request {
+        identity: format!("stead://{HIERARCHY}/{kind}/{name}")
+            .parse()
+            .expect("an identity"),
+        addresses: Vec::new(),
+        dns_names: Vec::new(),
+        days: pki::LEAF_DAYS,
+    };
+    let then = WallMs(wall_now().0 - days * 86_400_000);
+    let made = pki::issue(&ca, &request, then).expect("a certificate");
+    let at = |end: &str| harness.path(&format!("pki/out/{kind}-{name}.{end}"));
+    std::fs::write(at("crt"), made.certificate_pem).expect("written");
+    std::fs::write(at("key"), made.key_pem).expect("written");
+}
+
+fn days_left(harness: &Harness, name: &str) -> u64 {
+    let at = |end: &str| harness.path(&format!("pki/out/{name}.{end}"));
+    let files = TlsFiles {
+        ca: harness.path("pki/out/ca.crt"),
+        cert: at("crt"),
+        key: at("key"),
+    };
+    // Between the two files' changes they are no pair.
+    let validity = Material::load(&files).map(|material| material.validity());
+    validity.map_or(0, |validity| validity.ends.since(wall_now()).0 / 86_400_000)
+}
+
+#[test]
+fn h20_certificates_renew_themselves_also_after_their_end() {
+    let mut harness = Harness::new();
+    // The CA was made a minute ago; certificates may be older than it.
+    issued_days_ago(&harness, "reconciler", "stead-1", 70);
+    for (server, last) in SERVERS {
+        harness.issue("pki", "server", server, &[]);
+        match server {
+            "p01-f1" => issued_days_ago(&harness, "server", server, 70),
+            "p01-f2" => issued_days_ago(&harness, "server", server, 100),
+            _ => {}
+        }
+        harness.start_agent(server, last);
+    }
+    harness.start_reconciler();
+    let revision = commit(&harness, "three sites", &Shape::default());
+    for name in ["reconciler-stead-1", "server-p01-f1", "server-p01-f2"] {
+        wait_until(
+            "its certificate is new",
+            PATIENCE,
+            || days_left(&harness, name) >= 89,
+            || harness.describe(),
+        );
+    }
+    // An assignment goes to nobody outside its dates, so this needs the new ones in use.
+    harness.wait_converged(&revision, PATIENCE);
+    let (_, journal, _) = harness.stead(&["history", "--limit", "1000"]);
+    let renewed = journal.matches("certificate renewed, until").count();
+    assert_eq!(renewed, 3, "each once, and nobody who had time: {journal}");
 }

@@ -10,11 +10,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use stead_schemas::declared::settings::TlsFiles;
 use stead_schemas::names::Identity;
@@ -23,6 +24,7 @@ use thiserror::Error;
 use crate::dates::Validity;
 use crate::identity::{IdentityError, identity_of};
 use crate::meeting::Pin;
+use crate::verify::verify_under;
 
 /// Largest file read: a chain of a dozen certificates is below 30 KiB.
 const MAX_FILE: u64 = 256 * 1024;
@@ -145,6 +147,22 @@ impl Material {
     #[must_use]
     pub fn trusts(&self, pin: &Pin) -> bool {
         self.authorities.iter().any(|ca| Pin::of(ca) == *pin)
+    }
+
+    /// Whether the certificate is of one of the trusted CAs. Dates aside: they are looked at in use.
+    #[must_use]
+    pub fn is_of_a_trusted_ca(&self) -> bool {
+        let (algorithms, at) = (
+            provider().signature_verification_algorithms,
+            self.validity.begins,
+        );
+        let at = UnixTime::since_unix_epoch(Duration::from_millis(at.0));
+        let verified = self
+            .pair
+            .cert
+            .split_first()
+            .map(|(leaf, above)| verify_under(&self.roots, &algorithms, leaf, above, at));
+        matches!(verified, Some(Ok(())))
     }
 
     fn check(

@@ -1,8 +1,9 @@
 //! Certificates and keys on disk: whole or not at all, and never over what is there.
 //!
 //! Layout of a CA's folder: `ca.crt`, `ca.key`; issued pairs are `<kind>-<name>.crt` and `.key`.
-//! Keys are 0600 from the first byte on, certificates 0644. Nothing here replaces a file: an
-//! operator who wants a new certificate under the same name moves the old one away.
+//! Keys are 0600 from the first byte on, certificates 0644. Nothing replaces a file but [`replace`], for
+//! a program's own renewal: an operator who wants a new certificate under the same name moves the old
+//! one away.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use stead_schemas::declared::settings::TlsFiles;
 use stead_schemas::names::{Identity, IdentityKind};
 use tempfile::NamedTempFile;
 use thiserror::Error;
@@ -169,6 +171,89 @@ pub fn write_same(path: &Path, text: &str) -> Result<(), PkiFileError> {
     }
 }
 
+/// Puts a new certificate, its key and what it trusts in the place of those in use.
+///
+/// Each file changes whole. Between two of them certificate and key are no pair; a reader waits and
+/// looks again, and what a crash leaves is mended by [`settle`].
+///
+/// # Errors
+/// [`PkiFileError::Write`]; the files in use are as they were unless the last step failed.
+pub fn replace(files: &TlsFiles, ca: &str, issued: (&str, &str)) -> Result<(), PkiFileError> {
+    let (certificate, key) = issued;
+    if read_text(&files.ca).ok().as_deref() != Some(ca) {
+        put(&files.ca, ca, 0o644)?;
+    }
+    let (next_certificate, next_key) = (next(&files.cert), next(&files.key));
+    // The key's successor is there from before the certificate's until it is in place: by it a crash
+    // before is told from one after.
+    put(&next_key, key, 0o600)?;
+    put(&next_certificate, certificate, 0o644)?;
+    rename(&next_key, &files.key)?;
+    rename(&next_certificate, &files.cert)
+}
+
+/// Ends what a crash left of [`replace`]: the new pair where its key is in place already, else the old
+/// one.
+///
+/// # Errors
+/// [`PkiFileError::Write`].
+pub fn settle(files: &TlsFiles) -> Result<(), PkiFileError> {
+    let (certificate, key) = (next(&files.cert), next(&files.key));
+    match (certificate.exists(), key.exists()) {
+        (true, false) => rename(&certificate, &files.cert),
+        (_, true) => {
+            let removed = std::fs::remove_file(&key);
+            removed.map_err(|source| PkiFileError::Write { path: key, source })?;
+            drop(std::fs::remove_file(&certificate));
+            Ok(())
+        }
+        (false, false) => Ok(()),
+    }
+}
+
+/// Where a file's successor waits.
+fn next(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), PkiFileError> {
+    let done = std::fs::rename(from, to).and_then(|()| File::open(parent(to))?.sync_all());
+    done.map_err(|source| PkiFileError::Write {
+        path: to.to_owned(),
+        source,
+    })
+}
+
+/// Writes a file whole and synced, over what is there.
+fn put(path: &Path, text: &str, mode: u32) -> Result<(), PkiFileError> {
+    let failed = |source| PkiFileError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let file = staged(path, text, mode)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    let synced = File::open(parent(path)).and_then(|dir| dir.sync_all());
+    synced.map_err(failed)
+}
+
+/// A synced file beside where it is to be. 0600 from the first byte: a key is at no moment readable by
+/// others.
+fn staged(path: &Path, text: &str, mode: u32) -> Result<NamedTempFile, PkiFileError> {
+    let failed = |source| PkiFileError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = NamedTempFile::new_in(parent(path)).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(mode))
+        .map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    Ok(file)
+}
+
 /// Reads a PEM file, to the largest there may be.
 ///
 /// # Errors
@@ -208,14 +293,7 @@ pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), PkiFileError>
         source,
     };
     let dir = parent(path);
-    // Made with 0600: a key is at no moment readable by others.
-    let mut file = NamedTempFile::new_in(dir).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.as_file()
-        .set_permissions(Permissions::from_mode(mode))
-        .map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    match file.persist_noclobber(path) {
+    match staged(path, text, mode)?.persist_noclobber(path) {
         Ok(_) => {}
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(PkiFileError::Exists {
@@ -255,6 +333,62 @@ mod tests {
             .collect();
         all.sort();
         all
+    }
+
+    /// Every place at which a crash can stop it leaves a pair.
+    #[test]
+    fn a_replacement_that_was_cut_short_is_ended_or_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let files = TlsFiles {
+            ca: at("ca.crt"),
+            cert: at("own.crt"),
+            key: at("own.key"),
+        };
+        let (old, new) = (made(), made());
+        let write = |path: &Path, text: &str| std::fs::write(path, text).unwrap();
+        let pair = |issued: &Issued| (issued.certificate_pem.clone(), issued.key_pem.clone());
+        let found = || {
+            (
+                read_text(&files.cert).unwrap(),
+                read_text(&files.key).unwrap(),
+            )
+        };
+        let begin = || {
+            write(&files.cert, &old.certificate_pem);
+            write(&files.key, &old.key_pem);
+        };
+        let (next_certificate, next_key) = (next(&files.cert), next(&files.key));
+        // After the first file, after both, after the first rename.
+        begin();
+        write(&next_key, &new.key_pem);
+        settle(&files).unwrap();
+        assert_eq!(found(), pair(&old));
+        write(&next_key, &new.key_pem);
+        write(&next_certificate, &new.certificate_pem);
+        settle(&files).unwrap();
+        assert_eq!(found(), pair(&old));
+        begin();
+        write(&files.key, &new.key_pem);
+        write(&next_certificate, &new.certificate_pem);
+        settle(&files).unwrap();
+        assert_eq!(found(), pair(&new));
+        assert_eq!(contents(dir.path()).len(), 2);
+        // And whole.
+        begin();
+        replace(
+            &files,
+            &old.certificate_pem,
+            (&new.certificate_pem, &new.key_pem),
+        )
+        .unwrap();
+        assert_eq!(found(), pair(&new));
+        assert_eq!(read_text(&files.ca).unwrap(), old.certificate_pem);
+        assert_eq!(contents(dir.path()).len(), 3);
+        let mode = files.key.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        settle(&files).unwrap();
+        assert_eq!(found(), pair(&new));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod edit;
 pub mod fleet;
 pub mod join;
 pub mod listen;
+mod renew;
 mod replace;
 pub mod source;
 mod switchover;
@@ -31,6 +32,7 @@ use stead_schemas::api::JournalKind;
 use stead_schemas::declared::settings::ReconcilerConfig;
 use stead_schemas::names::{Identity, IdentityKind};
 use stead_wire::material::{Material, MaterialError};
+use stead_wire::pki_files::{self, PkiFileError};
 use stead_wire::tls::{ClientTls, ServerTls, TlsError};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -66,6 +68,9 @@ pub enum DaemonError {
     /// The certificate.
     #[error("the certificate can't be used")]
     Material(#[from] MaterialError),
+    /// The certificate's files.
+    #[error("the certificate's files can't be used")]
+    Files(#[from] PkiFileError),
     /// TLS settings.
     #[error("TLS can't be set up")]
     Tls(#[from] TlsError),
@@ -125,6 +130,7 @@ impl Daemon {
             path: spec.state_dir.clone(),
             source,
         })?;
+        pki_files::settle(&spec.tls)?;
         let material = own_material(&config)?;
         let server_tls = ServerTls::open_to_strangers(&material)?;
         let client_tls = ClientTls::new(&material)?;
@@ -169,6 +175,7 @@ impl Daemon {
         tasks.spawn(claim::run(Arc::clone(&core)));
         tasks.spawn(witness::follow(Arc::clone(&core)));
         tasks.spawn(witness::ask_others(Arc::clone(&core)));
+        tasks.spawn(renew::run(Arc::clone(&core), Arc::clone(&server_tls)));
         tasks.spawn(source::run(Arc::clone(&core), git));
         core.journal(
             None,
