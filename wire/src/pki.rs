@@ -2,7 +2,7 @@
 //!
 //! ECDSA P-256 throughout. Certificates are valid from 24 h before they are made, so that a clock
 //! a day behind still accepts them (H20). Pure but for the randomness of keys: time is an
-//! argument, files are `pki_files`' business. Revocation, renewal and rotation come with enrolment.
+//! argument, files are `pki_files`' business, requests from elsewhere `csr`'s. Nothing revokes or rotates yet.
 
 use std::fmt;
 use std::net::IpAddr;

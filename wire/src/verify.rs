@@ -4,7 +4,7 @@
 //! server must be the one expected *by identity*, so that a changed address needs no new
 //! certificate and another server of the same CA can't stand in; a caller must carry an identity
 //! of our own hierarchy. Address and DNS names in certificates are for other programs; they are
-//! not looked at here. Revocation is not checked yet (`stead pki revoke` comes with enrolment).
+//! not looked at here. Revocation is not checked yet.
 //!
 //! Dates come last (H20): a caller of whom nothing else is wrong is let in, and `serve` knows that it is
 //! outside; a server is where whoever calls it is tolerant of that.
