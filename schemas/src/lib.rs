@@ -12,6 +12,7 @@ pub mod declared;
 pub mod desired;
 pub mod generation;
 pub mod hold;
+pub mod join;
 pub mod lease;
 pub mod names;
 pub mod observed;

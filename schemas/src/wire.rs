@@ -302,9 +302,33 @@ pub struct AgentReport {
     /// What it knows of the site's lease; none: it has no vote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Box<LeaseReport>>,
+    /// The agent's own certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Box<CertificateReport>>,
     /// What is wrong with the agent itself, in words.
     #[serde(default)]
     pub problems: Vec<String>,
+}
+
+/// An agent's own certificate, and its request for the next one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateReport {
+    /// Last instant of the one in use.
+    pub until: WallMs,
+    /// Request for the next, PEM, once a third of its life is left (H20). The key stays at the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+}
+
+/// `PUT /v1/certificate`: the agent's next certificate, as it asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewCertificate {
+    /// The certificate, PEM.
+    pub certificate: String,
+    /// What is to be trusted from then on, PEM.
+    pub ca: String,
 }
 
 impl AgentReport {
@@ -325,6 +349,7 @@ impl AgentReport {
             secrets: BTreeMap::new(),
             assigned_lease: None,
             lease: None,
+            certificate: None,
             problems: Vec::new(),
         }
     }

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use site_voting::PATH;
 use stead_schemas::names::{Identity, IdentityKind};
 use stead_schemas::prerequisite::CheckRequest;
-use stead_schemas::wire::{AssignRequest, ClaimRequest, ReachRequest, Refusal};
+use stead_schemas::wire::{AssignRequest, ClaimRequest, NewCertificate, ReachRequest, Refusal};
 use stead_wire::clock::wall_now;
 use stead_wire::dates::Dates;
 use stead_wire::doors::Doors;
@@ -32,8 +32,9 @@ use stead_wire::serve::Caller;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::agent::{Agent, Alive};
-use crate::commanded;
 use crate::preflight::Looks;
+use crate::renewal::Renewal;
+use crate::{chain, commanded};
 
 /// Streams at a time, of watchers and of log readers together.
 const STREAMS: usize = 64;
@@ -48,18 +49,20 @@ pub struct Api {
     reaches: Arc<Semaphore>,
     looks: Looks,
     reload: Arc<Notify>,
+    renewal: Arc<Renewal>,
 }
 
 impl Api {
     /// The interface of this agent; `reload` is notified when somebody asks for a reload.
     #[must_use]
-    pub fn new(agent: Arc<Agent>, reload: Arc<Notify>) -> Self {
+    pub fn new(agent: Arc<Agent>, reload: Arc<Notify>, renewal: Arc<Renewal>) -> Self {
         Self {
             agent,
             streams: Arc::new(Semaphore::new(STREAMS)),
             reaches: Arc::new(Semaphore::new(REACHES)),
             looks: Looks::default(),
             reload,
+            renewal,
         }
     }
 
@@ -72,6 +75,7 @@ impl Api {
         let commands = Router::new()
             .route("/v1/assignment", put(assign))
             .route("/v1/claim", post(claim))
+            .route("/v1/certificate", put(take_certificate))
             .route("/v1/reach", post(reach))
             .route("/v1/preflight", post(preflight))
             .layer(middleware::from_fn_with_state(self.clone(), commanders));
@@ -126,6 +130,15 @@ fn report_routes() -> Router<Api> {
 
 fn logs_route() -> Router<Api> {
     Router::new().route("/v1/logs/{group}", get(logs::logs))
+}
+
+async fn take_certificate(State(api): State<Api>, Json(new): Json<NewCertificate>) -> Response {
+    let taken = tokio::task::spawn_blocking(move || api.renewal.take(&new));
+    match taken.await {
+        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(error)) => (StatusCode::CONFLICT, chain(&error)).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 async fn commanders(State(api): State<Api>, request: Request, next: Next) -> Response {

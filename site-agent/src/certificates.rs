@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use crate::board::Board;
 use crate::chain;
+use crate::renewal::Renewal;
 
 /// How often files and dates are looked at.
 const EVERY: Duration = Duration::from_secs(5);
@@ -37,6 +38,8 @@ pub struct Certificates {
     pub client: Arc<ClientTls>,
     /// Where it is told.
     pub board: Board,
+    /// What asks for the next one.
+    pub renewal: Arc<Renewal>,
 }
 
 impl Certificates {
@@ -75,6 +78,12 @@ impl Certificates {
     }
 
     fn tell(&self, own: &Material) {
+        match self.renewal.report(own.validity(), wall_now()) {
+            Ok(report) => self
+                .board
+                .change(|shown| shown.certificate = Some(Box::new(report))),
+            Err(error) => tracing::error!("no request for the next certificate: {}", chain(&error)),
+        }
         // One that is outside for both directions is told of once.
         let mut complaints = self.server.outdated().complaints();
         complaints.extend(self.client.outdated().complaints());

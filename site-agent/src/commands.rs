@@ -1,6 +1,7 @@
 //! The commands of `site-agent`, one file each. stdout carries data, stderr everything else.
 
 pub mod guard;
+mod join;
 pub mod keep;
 mod local;
 mod purge;
@@ -38,6 +39,7 @@ enum Command {
         /// The instance's folder
         folder: PathBuf,
     },
+    Join(join::JoinArgs),
     Purge(purge::PurgeArgs),
     /// Replace the running agent by the program installed now; pid and instances stay
     Reload(Place),
@@ -92,6 +94,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Guard(args) => guard::run(&args),
         Command::Keep { folder } => return keep::run(&folder),
+        Command::Join(args) => join::run(args),
         Command::Purge(args) => purge::run(&args),
         Command::Reload(place) => reload::run(&place),
         Command::Role(args) => role::run(args),

@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod net;
 pub mod preflight;
 pub mod processes;
+pub mod renewal;
 pub mod seat;
 pub mod secrets;
 pub mod service;

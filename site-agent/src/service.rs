@@ -16,6 +16,7 @@ use stead_schemas::declared::settings::{AgentConfig, CgroupUse, NetworkFence};
 use stead_schemas::names::{IdentityKind, ServerName};
 use stead_wire::local::of_listener;
 use stead_wire::material::Material;
+use stead_wire::pki_files;
 use stead_wire::serve::{Limits, serve as serve_tls};
 use stead_wire::tls::{ClientTls, ServerTls};
 use tokio::net::{TcpListener, UnixListener};
@@ -34,6 +35,7 @@ use crate::layout::{Layout, SOCKET};
 use crate::ledger::{Ledger, LedgerError, Owner, machine_id};
 use crate::processes;
 use crate::processes::cgroup::{self, Cgroup};
+use crate::renewal::Renewal;
 use crate::seat::{Seat, Surroundings};
 use crate::supervisor::{Context, Supervisor};
 use crate::{chain, config};
@@ -62,6 +64,7 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     let exe = own_program()?;
     let layout = Layout::make(&config.spec.state_dir)?;
     let _lock = layout.lock()?;
+    pki_files::settle(&config.spec.tls)?;
     let material = Material::load(&config.spec.tls)?;
     check_identity(&config, &material)?;
     let (server_tls, client_tls) = (ServerTls::new(&material)?, ClientTls::new(&material)?);
@@ -101,7 +104,13 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     let tcp = bind(&config).await?;
     tracing::info!(server = %config.server, listen = %tcp.local_addr()?, "agent runs");
     let reload = Arc::new(Notify::new());
-    let api = Api::new(Arc::clone(&agent), Arc::clone(&reload));
+    let renewal = Renewal::new(config.spec.tls.clone(), material.identity().clone());
+    let renewal = Arc::new(renewal);
+    let api = Api::new(
+        Arc::clone(&agent),
+        Arc::clone(&reload),
+        Arc::clone(&renewal),
+    );
     let (stop, stopped) = watch::channel(false);
     let local = tokio::spawn(serve_local(
         agent.layout.clone(),
@@ -120,10 +129,11 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
         server: server_tls,
         client: client_tls,
         board: agent.board.clone(),
+        renewal,
     };
-    let renewal = tokio::spawn(certificates.attend(material));
+    let renewing = tokio::spawn(certificates.attend(material));
     let end = attend_signals(signals, file, &exe, &agent, &reload).await;
-    renewal.abort();
+    renewing.abort();
     agent.seat.leave().await;
     stop.send_replace(true);
     if end == End::Stop {

@@ -182,8 +182,16 @@ spec:
         }
         let config = self.path(&format!("agents/{name}.yaml"));
         fs::write(&config, self.agent_yaml(name, address)).expect("a config");
+        self.start_agent_of(name, &config);
+    }
+
+    /// Starts an agent with settings that somebody else wrote.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn start_agent_of(&mut self, name: &str, config: &Path) {
         let mut command = Command::new(program("site-agent"));
-        command.args(["run", "--config"]).arg(&config);
+        command.args(["run", "--config"]).arg(config);
         let child = start(&mut command, &self.path(&format!("logs/{name}.log")));
         self.agents.insert(name.to_owned(), child);
     }
@@ -221,6 +229,7 @@ spec:
   secretsDir: {}
   git: {{url: {}, poll: 5s}}
   tls: {}
+  pki: {{dir: {}}}
   api: {{socket: {}, listen: \"{}:{API_PORT}\"}}
   metrics: {{listen: \"{}:9443\"}}
 ",
@@ -228,6 +237,7 @@ spec:
             text(&self.path("secrets")),
             text(&self.path("topology")),
             self.tls_yaml("reconciler-stead-1"),
+            text(&self.path("pki")),
             text(&self.path("stead.sock")),
             self.address(2),
             self.address(2),
@@ -340,6 +350,24 @@ spec:
             .current_dir(self.folder.path())
             .output()
             .expect("stead starts");
+        (
+            output.status.code().unwrap_or(-1),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    /// Runs a `site-agent` command: exit code, stdout, stderr.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn site_agent(&self, args: &[&str]) -> (i32, String, String) {
+        let output = Command::new(program("site-agent"))
+            .args(args)
+            .current_dir(self.folder.path())
+            .output()
+            .expect("site-agent starts");
         (
             output.status.code().unwrap_or(-1),
             String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -4,11 +4,16 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use system_tests::harness::{DOMAIN, Harness};
+use stead_schemas::declared::settings::TlsFiles;
+use stead_schemas::time::WallMs;
+use stead_wire::clock::wall_now;
+use stead_wire::material::Material;
+use stead_wire::{pki, pki_files};
+use system_tests::harness::{DOMAIN, HIERARCHY, Harness};
 use system_tests::processes::{signal, wait_until};
 use system_tests::remote::Remote;
 use system_tests::sampler::{Sampler, addresses, answers};
-use system_tests::topology::{CONTENT_PORT, Shape, commit, files, running};
+use system_tests::topology::{CONTENT_PORT, SERVERS, Shape, commit, files, running};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -364,4 +369,158 @@ fn only_an_operator_of_this_hierarchy_gets_an_answer() {
         "{}",
         sites(&harness)
     );
+}
+
+/// The words after `site-agent` of the line that lets this server in.
+fn join_line(harness: &Harness, server: &str) -> Vec<String> {
+    let (code, out, err) = harness.stead(&["pki", "token", server]);
+    assert_eq!(code, 0, "{out} {err}");
+    let line = out
+        .lines()
+        .find(|line| line.starts_with(server))
+        .unwrap_or_default();
+    line.split_whitespace().skip(2).map(str::to_owned).collect()
+}
+
+fn join(harness: &Harness, line: &[String], dir: &str) -> (i32, String, String) {
+    let state = harness.path(&format!("agents/{dir}"));
+    let (dir, state) = (harness.path(dir), state);
+    let (dir, state) = (dir.display().to_string(), state.display().to_string());
+    let mut args: Vec<&str> = line.iter().map(String::as_str).collect();
+    args.extend(["--dir", &dir, "--state", &state]);
+    harness.site_agent(&args)
+}
+
+#[test]
+fn a_server_joins_with_the_line_that_a_token_prints_and_is_converged() {
+    let mut harness = Harness::new();
+    harness.start_reconciler();
+    let revision = commit(&harness, "three sites", &Shape::default());
+    wait_until(
+        "the revision is known",
+        PATIENCE,
+        || harness.stead(&["status"]).1.contains("P01"),
+        || harness.describe(),
+    );
+    for (server, last) in SERVERS {
+        if server != "p01-a" {
+            harness.start_agent(server, last);
+        }
+    }
+    // Nobody is let in by a name alone, nor a name that git does not have.
+    let (code, _, err) = harness.stead(&["pki", "token", "p01-z"]);
+    assert!(
+        code == 1 && err.contains("p01-z is not declared"),
+        "{code} {err}"
+    );
+    let line = join_line(&harness, "p01-a");
+    let mut guessed = line.clone();
+    let at = guessed
+        .iter()
+        .position(|word| word == "--token")
+        .expect("a token")
+        + 1;
+    guessed[at] = "st-00000000000000000000000000000000".to_owned();
+    let (code, out, err) = join(&harness, &guessed, "joined");
+    assert!(
+        code == 1 && out.is_empty() && err.contains("token is not known"),
+        "{err}"
+    );
+    assert!(err.contains("stead pki token p01-a"), "{err}");
+    // Another CA's digest: nothing is sent there.
+    let mut astray = line.clone();
+    let digest = astray.last_mut().expect("a digest");
+    *digest = format!("sha256:{}", "0".repeat(64));
+    let (code, _, err) = join(&harness, &astray, "joined");
+    assert!(code == 1 && err.contains("nothing was sent"), "{err}");
+    assert!(
+        !harness.path("joined/agent.yaml").exists(),
+        "nothing half done"
+    );
+    // The line itself, after two that failed: the key they left is taken up.
+    let key = std::fs::read(harness.path("joined/server-p01-a.key")).expect("a key");
+    let (code, out, err) = join(&harness, &line, "joined");
+    assert_eq!(code, 0, "{out} {err}");
+    assert!(out.contains("joined   p01-a of P01"), "{out}");
+    let after = std::fs::read(harness.path("joined/server-p01-a.key")).expect("a key");
+    assert_eq!(key, after, "made once");
+    // Once: not for another machine, and not over what is there.
+    let (code, _, err) = join(&harness, &line, "thief");
+    assert!(code == 1 && err.contains("was used already"), "{err}");
+    let (code, _, err) = join(&harness, &line, "joined");
+    assert!(code == 1 && err.contains("joined already"), "{err}");
+    let config = harness.path("joined/agent.yaml");
+    harness.start_agent_of("p01-a", &config);
+    harness.wait_converged(&revision, PATIENCE);
+    let (_, journal, _) = harness.stead(&["history", "P01"]);
+    for told in ["made a join token", "joined with", "was not let in"] {
+        assert!(journal.contains(told), "{told}: {journal}");
+    }
+    let secret = &line[at];
+    let log = std::fs::read_to_string(harness.path("logs/reconciler.log")).expect("a log");
+    assert!(
+        !journal.contains(secret) && !log.contains(secret),
+        "tokens are told once"
+    );
+}
+
+/// A certificate as `stead pki issue` would have made it so many days ago, in the place of today's.
+fn issued_days_ago(harness: &Harness, kind: &str, name: &str, days: u64) {
+    let ca = pki_files::load_ca(&harness.path("pki")).expect("a CA");
+    let request = pki::Request {
+        identity: format!("stead://{HIERARCHY}/{kind}/{name}")
+            .parse()
+            .expect("an identity"),
+        addresses: Vec::new(),
+        dns_names: Vec::new(),
+        days: pki::LEAF_DAYS,
+    };
+    let then = WallMs(wall_now().0 - days * 86_400_000);
+    let made = pki::issue(&ca, &request, then).expect("a certificate");
+    let at = |end: &str| harness.path(&format!("pki/out/{kind}-{name}.{end}"));
+    std::fs::write(at("crt"), made.certificate_pem).expect("written");
+    std::fs::write(at("key"), made.key_pem).expect("written");
+}
+
+fn days_left(harness: &Harness, name: &str) -> u64 {
+    let at = |end: &str| harness.path(&format!("pki/out/{name}.{end}"));
+    let files = TlsFiles {
+        ca: harness.path("pki/out/ca.crt"),
+        cert: at("crt"),
+        key: at("key"),
+    };
+    // Between the two files' changes they are no pair.
+    let validity = Material::load(&files).map(|material| material.validity());
+    validity.map_or(0, |validity| validity.ends.since(wall_now()).0 / 86_400_000)
+}
+
+#[test]
+fn h20_certificates_renew_themselves_also_after_their_end() {
+    let mut harness = Harness::new();
+    // The CA was made a minute ago; certificates may be older than it.
+    issued_days_ago(&harness, "reconciler", "stead-1", 70);
+    for (server, last) in SERVERS {
+        harness.issue("pki", "server", server, &[]);
+        match server {
+            "p01-f1" => issued_days_ago(&harness, "server", server, 70),
+            "p01-f2" => issued_days_ago(&harness, "server", server, 100),
+            _ => {}
+        }
+        harness.start_agent(server, last);
+    }
+    harness.start_reconciler();
+    let revision = commit(&harness, "three sites", &Shape::default());
+    for name in ["reconciler-stead-1", "server-p01-f1", "server-p01-f2"] {
+        wait_until(
+            "its certificate is new",
+            PATIENCE,
+            || days_left(&harness, name) >= 89,
+            || harness.describe(),
+        );
+    }
+    // An assignment goes to nobody outside its dates, so this needs the new ones in use.
+    harness.wait_converged(&revision, PATIENCE);
+    let (_, journal, _) = harness.stead(&["history", "--limit", "1000"]);
+    let renewed = journal.matches("certificate renewed, until").count();
+    assert_eq!(renewed, 3, "each once, and nobody who had time: {journal}");
 }

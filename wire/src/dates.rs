@@ -92,6 +92,13 @@ impl Validity {
     }
 }
 
+/// Whether it is time to renew: a third of its life is left, or less (H20).
+#[must_use]
+pub const fn is_due(own: Validity, now: WallMs) -> bool {
+    let life = own.ends.since(own.begins).0;
+    own.ends.since(now).0 <= life / 3
+}
+
 impl Dates {
     /// What is wrong with the certificate of `whose`, and what to do; nothing while it is valid.
     #[must_use]

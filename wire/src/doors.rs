@@ -12,11 +12,15 @@ use stead_schemas::wire::MESSAGE_BYTES_MAX;
 use crate::dates::Dates;
 use crate::serve::Caller;
 
-/// Two routers, chosen by the caller's dates at each request.
+/// Longest body read of somebody who proved nothing.
+const STRANGER_BYTES_MAX: usize = 32 * 1024;
+
+/// Routers, chosen by the caller's dates at each request.
 #[derive(Debug, Clone)]
 pub struct Doors {
     pub(crate) within: Router,
     pub(crate) outside: Router,
+    pub(crate) strangers: Router,
 }
 
 impl Doors {
@@ -30,8 +34,28 @@ impl Doors {
         Self {
             within: strict.merge(tolerant).layer(limit),
             outside: outside.layer(limit),
+            strangers: Router::new().fallback(unknown),
         }
     }
+
+    /// What a caller without any certificate may ask: nothing, unless this says otherwise.
+    #[must_use]
+    pub fn strangers(self, routes: Router) -> Self {
+        let routes = routes
+            .fallback(unknown)
+            .method_not_allowed_fallback(unknown);
+        Self {
+            strangers: routes.layer(DefaultBodyLimit::max(STRANGER_BYTES_MAX)),
+            ..self
+        }
+    }
+}
+
+async fn unknown() -> (StatusCode, &'static str) {
+    (
+        StatusCode::UNAUTHORIZED,
+        "a certificate is needed; a server gets one with: site-agent join",
+    )
 }
 
 impl From<Router> for Doors {
@@ -40,6 +64,7 @@ impl From<Router> for Doors {
         Self {
             within: strict.layer(limit),
             outside: Router::new().fallback(refuse),
+            strangers: Router::new().fallback(unknown),
         }
     }
 }

@@ -9,12 +9,14 @@
 //! dates it knows that commands need good ones ([`dates`], [`doors`]).
 
 pub mod clock;
+pub mod csr;
 pub mod dates;
 pub mod doors;
 pub mod identity;
 pub mod lines;
 pub mod local;
 pub mod material;
+pub mod meeting;
 pub mod peer;
 pub mod pki;
 pub mod pki_files;

@@ -10,11 +10,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use stead_schemas::declared::settings::TlsFiles;
 use stead_schemas::names::Identity;
@@ -22,6 +23,8 @@ use thiserror::Error;
 
 use crate::dates::Validity;
 use crate::identity::{IdentityError, identity_of};
+use crate::meeting::Pin;
+use crate::verify::verify_under;
 
 /// Largest file read: a chain of a dozen certificates is below 30 KiB.
 const MAX_FILE: u64 = 256 * 1024;
@@ -95,6 +98,8 @@ fn at(path: Option<&Path>) -> String {
 pub struct Material {
     pub(crate) roots: Arc<RootCertStore>,
     pub(crate) pair: Arc<CertifiedKey>,
+    /// The CAs as they are, for those who know one by its digest alone ([`crate::meeting`]).
+    pub(crate) authorities: Arc<[CertificateDer<'static>]>,
     identity: Identity,
     validity: Validity,
 }
@@ -138,6 +143,28 @@ impl Material {
         self.validity
     }
 
+    /// Whether the CA of this digest is among those trusted.
+    #[must_use]
+    pub fn trusts(&self, pin: &Pin) -> bool {
+        self.authorities.iter().any(|ca| Pin::of(ca) == *pin)
+    }
+
+    /// Whether the certificate is of one of the trusted CAs. Dates aside: they are looked at in use.
+    #[must_use]
+    pub fn is_of_a_trusted_ca(&self) -> bool {
+        let (algorithms, at) = (
+            provider().signature_verification_algorithms,
+            self.validity.begins,
+        );
+        let at = UnixTime::since_unix_epoch(Duration::from_millis(at.0));
+        let verified = self
+            .pair
+            .cert
+            .split_first()
+            .map(|(leaf, above)| verify_under(&self.roots, &algorithms, leaf, above, at));
+        matches!(verified, Some(Ok(())))
+    }
+
     fn check(
         ca: &[u8],
         certificate: &[u8],
@@ -147,7 +174,8 @@ impl Material {
         let ca_path = paths.map(|p| p.ca.clone());
         let path = paths.map(|p| p.cert.clone());
         let key_path = paths.map(|p| p.key.clone());
-        let roots = trusted(ca, ca_path)?;
+        let authorities = certificates("CA file", ca, ca_path.as_ref())?;
+        let roots = trusted(&authorities, ca_path)?;
         let chain = certificates("certificate", certificate, path.as_ref())?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| MaterialError::NoPem {
             what: "key",
@@ -171,6 +199,7 @@ impl Material {
         Ok(Self {
             roots: Arc::new(roots),
             pair: Arc::new(pair),
+            authorities: authorities.into(),
             identity,
             validity,
         })
@@ -232,11 +261,14 @@ fn certificates(
         })
 }
 
-fn trusted(ca: &[u8], path: Option<PathBuf>) -> Result<RootCertStore, MaterialError> {
+fn trusted(
+    authorities: &[CertificateDer<'static>],
+    path: Option<PathBuf>,
+) -> Result<RootCertStore, MaterialError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates("CA file", ca, path.as_ref())? {
+    for certificate in authorities {
         roots
-            .add(certificate)
+            .add(certificate.clone())
             .map_err(|source| MaterialError::Unusable {
                 what: "CA file",
                 path: path.clone(),

@@ -157,6 +157,13 @@ impl Peer {
         }
     }
 
+    /// The same place and name, with a connection of its own.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let tls = Arc::clone(&self.tls);
+        Self::new(self.addr, self.expected.clone(), tls).leaving_from(self.from)
+    }
+
     /// The same, called from this address where that leads there.
     #[must_use]
     pub fn leaving_from(self, from: Option<IpAddr>) -> Self {

@@ -2,7 +2,7 @@
 //!
 //! ECDSA P-256 throughout. Certificates are valid from 24 h before they are made, so that a clock
 //! a day behind still accepts them (H20). Pure but for the randomness of keys: time is an
-//! argument, files are `pki_files`' business. Revocation, renewal and rotation come with enrolment.
+//! argument, files are `pki_files`' business, requests from elsewhere `csr`'s. Nothing revokes or rotates yet.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    SanType,
+    PublicKeyData, SanType,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -19,6 +19,8 @@ use stead_schemas::time::{DurationMs, WallMs};
 use thiserror::Error;
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::meeting::Pin;
 
 const DAY: u64 = 86_400_000;
 /// How long before it is made a certificate counts already (H20).
@@ -80,6 +82,12 @@ pub enum PkiError {
         /// What was asked for.
         days: u32,
     },
+    /// No certificate request, or one that proves no key.
+    #[error("the certificate request can't be signed: {reason}; make a new one")]
+    Request {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A DNS name that is none.
     #[error(
         "`{name}` can't stand in a certificate as a DNS name; ASCII letters, digits, `-` and `.`"
@@ -94,6 +102,7 @@ pub enum PkiError {
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     hierarchy: ObjectName,
+    certificate: CertificateDer<'static>,
     certificate_pem: String,
     not_after: WallMs,
 }
@@ -195,6 +204,7 @@ impl Ca {
         Ok(Self {
             issuer,
             hierarchy,
+            certificate: der,
             certificate_pem: certificate_pem.to_owned(),
             not_after: WallMs(u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000)),
         })
@@ -204,6 +214,12 @@ impl Ca {
     #[must_use]
     pub fn hierarchy(&self) -> &ObjectName {
         &self.hierarchy
+    }
+
+    /// The digest by which a server that is to join knows it.
+    #[must_use]
+    pub fn pin(&self) -> Pin {
+        Pin::of(&self.certificate)
     }
 
     /// Its certificate, for those who are to trust it.
@@ -220,6 +236,21 @@ impl Ca {
 /// # Errors
 /// [`PkiError`].
 pub fn issue(ca: &Ca, request: &Request, now: WallMs) -> Result<Issued, PkiError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|source| PkiError::Make {
+        what: "a key",
+        source,
+    })?;
+    let (certificate, not_after) = sign(ca, &key, request, now)?;
+    Ok(issued(&certificate, &key, backdated(now), not_after))
+}
+
+/// Makes a certificate for a public key, and says when it ends.
+pub(crate) fn sign(
+    ca: &Ca,
+    key: &impl PublicKeyData,
+    request: &Request,
+    now: WallMs,
+) -> Result<(Certificate, WallMs), PkiError> {
     if request.identity.hierarchy != ca.hierarchy {
         return Err(PkiError::OtherHierarchy {
             ca: ca.hierarchy.clone(),
@@ -232,23 +263,22 @@ pub fn issue(ca: &Ca, request: &Request, now: WallMs) -> Result<Issued, PkiError
     if ca.not_after <= now {
         return Err(PkiError::CaExpired);
     }
-    let make = |source| PkiError::Make {
-        what: "a certificate",
-        source,
-    };
-    let not_before = backdated(now);
     let not_after = plus_days(now, u64::from(request.days)).min(ca.not_after);
     let mut params = CertificateParams::default();
     params.distinguished_name = name(&request.identity.name, &ca.hierarchy);
     params.subject_alt_names = alternative_names(request)?;
-    params.not_before = instant(not_before)?;
+    params.not_before = instant(backdated(now))?;
     params.not_after = instant(not_after)?;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = usages(request.identity.kind);
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(make)?;
-    let certificate = params.signed_by(&key, &ca.issuer).map_err(make)?;
-    Ok(issued(&certificate, &key, not_before, not_after))
+    let certificate = params
+        .signed_by(key, &ca.issuer)
+        .map_err(|source| PkiError::Make {
+            what: "a certificate",
+            source,
+        })?;
+    Ok((certificate, not_after))
 }
 
 fn usages(kind: IdentityKind) -> Vec<ExtendedKeyUsagePurpose> {
@@ -261,16 +291,17 @@ fn usages(kind: IdentityKind) -> Vec<ExtendedKeyUsagePurpose> {
     }
 }
 
+/// The name that an identity has in a certificate, or in a request for one.
+pub(crate) fn uri_of(identity: &Identity) -> Result<SanType, PkiError> {
+    let uri = identity.to_string().try_into();
+    uri.map(SanType::URI).map_err(|source| PkiError::Make {
+        what: "the certificate's identity",
+        source,
+    })
+}
+
 fn alternative_names(request: &Request) -> Result<Vec<SanType>, PkiError> {
-    let uri = request
-        .identity
-        .to_string()
-        .try_into()
-        .map_err(|source| PkiError::Make {
-            what: "the certificate's identity",
-            source,
-        })?;
-    let mut names = vec![SanType::URI(uri)];
+    let mut names = vec![uri_of(&request.identity)?];
     for dns in &request.dns_names {
         let wrong = || PkiError::DnsName { name: dns.clone() };
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.*".contains(c);

@@ -1,8 +1,9 @@
 //! Certificates and keys on disk: whole or not at all, and never over what is there.
 //!
 //! Layout of a CA's folder: `ca.crt`, `ca.key`; issued pairs are `<kind>-<name>.crt` and `.key`.
-//! Keys are 0600 from the first byte on, certificates 0644. Nothing here replaces a file: an
-//! operator who wants a new certificate under the same name moves the old one away.
+//! Keys are 0600 from the first byte on, certificates 0644. Nothing replaces a file but [`replace`], for
+//! a program's own renewal: an operator who wants a new certificate under the same name moves the old
+//! one away.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use stead_schemas::declared::settings::TlsFiles;
 use stead_schemas::names::{Identity, IdentityKind};
 use tempfile::NamedTempFile;
 use thiserror::Error;
@@ -128,8 +130,6 @@ pub fn check_absent(paths: &PairPaths) -> Result<(), PkiFileError> {
 pub fn write_pair(paths: &PairPaths, issued: &Issued) -> Result<(), PkiFileError> {
     // For a clear answer before anything is done; the writing itself can't overwrite either.
     check_absent(paths)?;
-    ensure_folder(parent(&paths.key))?;
-    ensure_folder(parent(&paths.certificate))?;
     write_new(&paths.key, &issued.key_pem, 0o600)?;
     write_new(&paths.certificate, &issued.certificate_pem, 0o644).inspect_err(|_| {
         // A key without its certificate is of no use and would block the next try.
@@ -144,7 +144,6 @@ pub fn write_pair(paths: &PairPaths, issued: &Issued) -> Result<(), PkiFileError
 /// [`PkiFileError::Exists`] when another one is there, [`PkiFileError::Write`].
 pub fn write_ca_certificate(dir: &Path, ca: &Ca) -> Result<PathBuf, PkiFileError> {
     let path = PairPaths::of_ca(dir).certificate;
-    ensure_folder(dir)?;
     if path.symlink_metadata().is_err() {
         write_new(&path, ca.certificate_pem(), 0o644)?;
         return Ok(path);
@@ -161,7 +160,105 @@ pub fn write_ca_certificate(dir: &Path, ca: &Ca) -> Result<PathBuf, PkiFileError
     }
 }
 
-fn read_text(path: &Path) -> Result<String, PkiFileError> {
+/// Writes a file that others may read; the same text being there already is fine.
+///
+/// # Errors
+/// [`PkiFileError::Exists`] when another text is there, [`PkiFileError::Write`].
+pub fn write_same(path: &Path, text: &str) -> Result<(), PkiFileError> {
+    match read_text(path) {
+        Ok(there) if there == text => Ok(()),
+        _ => write_new(path, text, 0o644),
+    }
+}
+
+/// Puts a new certificate, its key and what it trusts in the place of those in use.
+///
+/// Each file changes whole. Between two of them certificate and key are no pair; a reader waits and
+/// looks again, and what a crash leaves is mended by [`settle`].
+///
+/// # Errors
+/// [`PkiFileError::Write`]; the files in use are as they were unless the last step failed.
+pub fn replace(files: &TlsFiles, ca: &str, issued: (&str, &str)) -> Result<(), PkiFileError> {
+    let (certificate, key) = issued;
+    if read_text(&files.ca).ok().as_deref() != Some(ca) {
+        put(&files.ca, ca, 0o644)?;
+    }
+    let (next_certificate, next_key) = (next(&files.cert), next(&files.key));
+    // The key's successor is there from before the certificate's until it is in place: by it a crash
+    // before is told from one after.
+    put(&next_key, key, 0o600)?;
+    put(&next_certificate, certificate, 0o644)?;
+    rename(&next_key, &files.key)?;
+    rename(&next_certificate, &files.cert)
+}
+
+/// Ends what a crash left of [`replace`]: the new pair where its key is in place already, else the old
+/// one.
+///
+/// # Errors
+/// [`PkiFileError::Write`].
+pub fn settle(files: &TlsFiles) -> Result<(), PkiFileError> {
+    let (certificate, key) = (next(&files.cert), next(&files.key));
+    match (certificate.exists(), key.exists()) {
+        (true, false) => rename(&certificate, &files.cert),
+        (_, true) => {
+            let removed = std::fs::remove_file(&key);
+            removed.map_err(|source| PkiFileError::Write { path: key, source })?;
+            drop(std::fs::remove_file(&certificate));
+            Ok(())
+        }
+        (false, false) => Ok(()),
+    }
+}
+
+/// Where a file's successor waits.
+fn next(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), PkiFileError> {
+    let done = std::fs::rename(from, to).and_then(|()| File::open(parent(to))?.sync_all());
+    done.map_err(|source| PkiFileError::Write {
+        path: to.to_owned(),
+        source,
+    })
+}
+
+/// Writes a file whole and synced, over what is there.
+fn put(path: &Path, text: &str, mode: u32) -> Result<(), PkiFileError> {
+    let failed = |source| PkiFileError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let file = staged(path, text, mode)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    let synced = File::open(parent(path)).and_then(|dir| dir.sync_all());
+    synced.map_err(failed)
+}
+
+/// A synced file beside where it is to be. 0600 from the first byte: a key is at no moment readable by
+/// others.
+fn staged(path: &Path, text: &str, mode: u32) -> Result<NamedTempFile, PkiFileError> {
+    let failed = |source| PkiFileError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = NamedTempFile::new_in(parent(path)).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(mode))
+        .map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    Ok(file)
+}
+
+/// Reads a PEM file, to the largest there may be.
+///
+/// # Errors
+/// [`PkiFileError::Read`].
+pub fn read_text(path: &Path) -> Result<String, PkiFileError> {
     let failed = |source| PkiFileError::Read {
         path: path.to_owned(),
         source,
@@ -185,21 +282,18 @@ fn ensure_folder(dir: &Path) -> Result<(), PkiFileError> {
         })
 }
 
-/// Temporary file, sync, rename without replacing, sync of the folder.
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), PkiFileError> {
+/// Writes a file that is not there yet, whole and synced, making its folder (0700) where it is missing.
+///
+/// # Errors
+/// [`PkiFileError::Exists`] or [`PkiFileError::Write`].
+pub fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), PkiFileError> {
+    ensure_folder(parent(path))?;
     let failed = |source| PkiFileError::Write {
         path: path.to_owned(),
         source,
     };
     let dir = parent(path);
-    // Made with 0600: a key is at no moment readable by others.
-    let mut file = NamedTempFile::new_in(dir).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.as_file()
-        .set_permissions(Permissions::from_mode(mode))
-        .map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    match file.persist_noclobber(path) {
+    match staged(path, text, mode)?.persist_noclobber(path) {
         Ok(_) => {}
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(PkiFileError::Exists {
@@ -239,6 +333,62 @@ mod tests {
             .collect();
         all.sort();
         all
+    }
+
+    /// Every place at which a crash can stop it leaves a pair.
+    #[test]
+    fn a_replacement_that_was_cut_short_is_ended_or_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let files = TlsFiles {
+            ca: at("ca.crt"),
+            cert: at("own.crt"),
+            key: at("own.key"),
+        };
+        let (old, new) = (made(), made());
+        let write = |path: &Path, text: &str| std::fs::write(path, text).unwrap();
+        let pair = |issued: &Issued| (issued.certificate_pem.clone(), issued.key_pem.clone());
+        let found = || {
+            (
+                read_text(&files.cert).unwrap(),
+                read_text(&files.key).unwrap(),
+            )
+        };
+        let begin = || {
+            write(&files.cert, &old.certificate_pem);
+            write(&files.key, &old.key_pem);
+        };
+        let (next_certificate, next_key) = (next(&files.cert), next(&files.key));
+        // After the first file, after both, after the first rename.
+        begin();
+        write(&next_key, &new.key_pem);
+        settle(&files).unwrap();
+        assert_eq!(found(), pair(&old));
+        write(&next_key, &new.key_pem);
+        write(&next_certificate, &new.certificate_pem);
+        settle(&files).unwrap();
+        assert_eq!(found(), pair(&old));
+        begin();
+        write(&files.key, &new.key_pem);
+        write(&next_certificate, &new.certificate_pem);
+        settle(&files).unwrap();
+        assert_eq!(found(), pair(&new));
+        assert_eq!(contents(dir.path()).len(), 2);
+        // And whole.
+        begin();
+        replace(
+            &files,
+            &old.certificate_pem,
+            (&new.certificate_pem, &new.key_pem),
+        )
+        .unwrap();
+        assert_eq!(found(), pair(&new));
+        assert_eq!(read_text(&files.ca).unwrap(), old.certificate_pem);
+        assert_eq!(contents(dir.path()).len(), 3);
+        let mode = files.key.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        settle(&files).unwrap();
+        assert_eq!(found(), pair(&new));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use stead_schemas::names::Identity;
@@ -174,21 +174,39 @@ impl Link {
         let Some(stream) = handshake(&self.acceptor, self.limits.handshake, tcp).await else {
             return;
         };
-        let Some((caller, validity)) = caller_of(&stream) else {
-            tracing::debug!(?from, "connection without an identity closed");
-            return;
+        let ended = match stream.get_ref().1.peer_certificates() {
+            // Only where the handshake lets strangers in does anybody get here without one.
+            None | Some([]) => self.answer_stranger(stream).await,
+            Some([leaf, above @ ..]) => {
+                let Ok(identity) = identity_of(leaf) else {
+                    tracing::debug!(?from, "connection without an identity closed");
+                    return;
+                };
+                let (caller, validity) = (Caller(identity), Validity::of_chain(leaf, above));
+                if validity.at(wall_now()) == Dates::Within {
+                    self.tls.outdated().note(&caller.0, Dates::Within);
+                }
+                self.answer(stream, caller, validity).await
+            }
         };
-        if validity.at(wall_now()) == Dates::Within {
-            self.tls.outdated().note(&caller.0, Dates::Within);
-        }
-        if let Err(error) = self.answer(stream, caller, validity).await {
+        if let Err(error) = ended {
             tracing::debug!(?from, %error, "connection ended");
         }
     }
 
+    async fn answer_stranger(self, stream: TlsStream<TcpStream>) -> hyper::Result<()> {
+        let service = TowerToHyperService::new(self.doors.strangers);
+        let limit = self.limits.answer;
+        let handler = service_fn(move |request: Request<Incoming>| {
+            let answer = service.call(request);
+            async move { Ok::<_, Infallible>(in_time(limit, answer).await) }
+        });
+        drive(stream, handler, self.limits, self.stopped).await
+    }
+
     /// Dates are looked at with each request: a connection may outlive its certificate.
     async fn answer(
-        mut self,
+        self,
         stream: TlsStream<TcpStream>,
         caller: Caller,
         validity: Validity,
@@ -210,19 +228,35 @@ impl Link {
             let answer = service.call(request);
             async move { Ok::<_, Infallible>(in_time(limit, answer).await) }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.headers)
-            .max_buf_size(MAX_BUFFER)
-            .serve_connection(TokioIo::new(stream), handler);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            _ = self.stopped.wait_for(|stopped| *stopped) => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        connection.await
+        drive(stream, handler, self.limits, self.stopped).await
     }
+}
+
+/// One connection to its end, or to the answers under way when all is to stop.
+async fn drive<S, B>(
+    stream: TlsStream<TcpStream>,
+    handler: S,
+    limits: Limits,
+    mut stopped: watch::Receiver<bool>,
+) -> hyper::Result<()>
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: hyper::body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.headers)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(TokioIo::new(stream), handler);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
 }
 
 async fn in_time(
@@ -267,11 +301,4 @@ async fn linger(mut tcp: TcpStream) {
     };
     // Whatever happens to a refused connection, it is over.
     drop(timeout(LINGER, read_out).await);
-}
-
-/// The handshake has proved chain and hierarchy; this only reads name and dates again.
-fn caller_of(stream: &TlsStream<TcpStream>) -> Option<(Caller, Validity)> {
-    let (leaf, above) = stream.get_ref().1.peer_certificates()?.split_first()?;
-    let caller = identity_of(leaf).ok().map(Caller)?;
-    Some((caller, Validity::of_chain(leaf, above)))
 }

@@ -8,10 +8,11 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::Resumption;
+use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::SingleCertAndKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
 use stead_schemas::names::Identity;
 use thiserror::Error;
 
@@ -19,7 +20,7 @@ use crate::dates::Outdated;
 use crate::material::{Material, provider};
 use crate::verify::{ExpectedServer, HierarchyCallers, Tolerance};
 
-const HTTP1: &[u8] = b"http/1.1";
+pub(crate) const HTTP1: &[u8] = b"http/1.1";
 
 /// Why good files still make no TLS settings.
 #[derive(Debug, Error)]
@@ -40,11 +41,12 @@ pub enum TlsError {
     },
 }
 
-/// What a server answers with: our certificate, and callers of our hierarchy only.
+/// What a server answers with: our certificate, and callers of our hierarchy only, or strangers too.
 #[derive(Debug)]
 pub struct ServerTls {
     current: RwLock<Arc<ServerConfig>>,
     outdated: Outdated,
+    strangers: bool,
 }
 
 impl ServerTls {
@@ -53,9 +55,25 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`].
     pub fn new(material: &Material) -> Result<Arc<Self>, TlsError> {
-        let current = RwLock::new(server_config(material)?);
-        let outdated = Outdated::default();
-        Ok(Arc::new(Self { current, outdated }))
+        Self::letting_in(material, false)
+    }
+
+    /// The same, and callers without a certificate get through the handshake, to what
+    /// [`crate::doors::Doors::strangers`] says. The CA is shown with the certificate, so that they can
+    /// know it by its digest ([`crate::meeting`]).
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn open_to_strangers(material: &Material) -> Result<Arc<Self>, TlsError> {
+        Self::letting_in(material, true)
+    }
+
+    fn letting_in(material: &Material, strangers: bool) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self {
+            current: RwLock::new(server_config(material, strangers)?),
+            outdated: Outdated::default(),
+            strangers,
+        }))
     }
 
     /// Takes new files for all connections from now on; the old ones stay on error.
@@ -63,7 +81,7 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`].
     pub fn reload(&self, material: &Material) -> Result<(), TlsError> {
-        let new = server_config(material)?;
+        let new = server_config(material, self.strangers)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
@@ -80,7 +98,7 @@ impl ServerTls {
     }
 }
 
-fn server_config(material: &Material) -> Result<Arc<ServerConfig>, TlsError> {
+fn server_config(material: &Material, strangers: bool) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(provider());
     let chain = WebPkiClientVerifier::builder_with_provider(
         Arc::clone(&material.roots),
@@ -91,12 +109,18 @@ fn server_config(material: &Material) -> Result<Arc<ServerConfig>, TlsError> {
     let callers = HierarchyCallers {
         chain,
         hierarchy: material.identity().hierarchy.clone(),
+        strangers,
+    };
+    let shown = if strangers {
+        SingleCertAndKey::from(with_authorities(material))
+    } else {
+        single(material)
     };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(|source| TlsError::Settings { source })?
         .with_client_cert_verifier(Arc::new(callers))
-        .with_cert_resolver(Arc::new(single(material)));
+        .with_cert_resolver(Arc::new(shown));
     config.alpn_protocols = vec![HTTP1.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -126,6 +150,29 @@ impl ClientTls {
         let current = RwLock::new(client_parts(material)?);
         let outdated = Outdated::default();
         Ok(Arc::new(Self { current, outdated }))
+    }
+
+    /// Settings of a caller that has no certificate yet, and knows one CA.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn nameless(ca: &CertificateDer<'static>) -> Result<Arc<Self>, TlsError> {
+        let settings = |source| TlsError::Settings { source };
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone()).map_err(settings)?;
+        let roots = Arc::new(roots);
+        // `expecting` says whom; until then nobody is accepted.
+        let nobody = Arc::new(RootCertStore::empty());
+        let base = client_builder()?
+            .with_root_certificates(nobody)
+            .with_no_client_auth();
+        Ok(Arc::new(Self {
+            current: RwLock::new(Arc::new(ClientParts {
+                base: called_like_ours(base),
+                roots,
+            })),
+            outdated: Outdated::default(),
+        }))
     }
 
     /// Takes new files for all connections from now on; the old ones stay on error.
@@ -179,19 +226,34 @@ fn expected_server(
 /// The base expects ourselves: a call that forgot to say whom it wants reaches nobody else.
 fn client_parts(material: &Material) -> Result<Arc<ClientParts>, TlsError> {
     let verifier = expected_server(&material.roots, material.identity(), Tolerance::Strict);
-    let mut base = ClientConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(&[&TLS13])
-        .map_err(|source| TlsError::Settings { source })?
+    let base = client_builder()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(single(material)));
-    base.alpn_protocols = vec![HTTP1.to_vec()];
-    base.resumption = Resumption::disabled();
-    base.enable_sni = false;
     Ok(Arc::new(ClientParts {
-        base,
+        base: called_like_ours(base),
         roots: Arc::clone(&material.roots),
     }))
+}
+
+pub(crate) fn client_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TlsError> {
+    ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|source| TlsError::Settings { source })
+}
+
+pub(crate) fn called_like_ours(mut config: ClientConfig) -> ClientConfig {
+    config.alpn_protocols = vec![HTTP1.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    config
+}
+
+/// Our chain with all that we trust above it: some hundred bytes more a handshake.
+fn with_authorities(material: &Material) -> CertifiedKey {
+    let mut shown = CertifiedKey::clone(&material.pair);
+    shown.cert.extend(material.authorities.iter().cloned());
+    shown
 }
 
 fn single(material: &Material) -> SingleCertAndKey {

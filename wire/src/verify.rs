@@ -4,7 +4,7 @@
 //! server must be the one expected *by identity*, so that a changed address needs no new
 //! certificate and another server of the same CA can't stand in; a caller must carry an identity
 //! of our own hierarchy. Address and DNS names in certificates are for other programs; they are
-//! not looked at here. Revocation is not checked yet (`stead pki revoke` comes with enrolment).
+//! not looked at here. Revocation is not checked yet.
 //!
 //! Dates come last (H20): a caller of whom nothing else is wrong is let in, and `serve` knows that it is
 //! outside; a server is where whoever calls it is tolerant of that.
@@ -37,6 +37,12 @@ pub(crate) enum VerifyError {
         expected: Box<Identity>,
         got: Box<Identity>,
     },
+    /// No certificate of the chain is the pinned CA.
+    #[error("its CA is another than the pinned one, or it does not show it")]
+    NotPinned,
+    /// The pinned CA's, and no reconciler.
+    #[error("{got} is no reconciler")]
+    NoReconciler { got: Box<Identity> },
     /// A caller of another hierarchy.
     #[error("{got} is not of hierarchy {ours}")]
     OtherHierarchy {
@@ -57,7 +63,7 @@ impl VerifyError {
     }
 }
 
-fn refuse(why: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(crate) fn refuse(why: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
 }
 
@@ -95,6 +101,18 @@ fn tolerating_dates<T>(
     }
 }
 
+/// Whether a server's certificate is one of these roots', and valid at that instant.
+pub(crate) fn verify_under(
+    roots: &RootCertStore,
+    algorithms: &WebPkiSupportedAlgorithms,
+    leaf: &CertificateDer<'_>,
+    above: &[CertificateDer<'_>],
+    at: UnixTime,
+) -> Result<(), Error> {
+    let certificate = ParsedCertificate::try_from(leaf)?;
+    verify_server_cert_signed_by_trust_anchor(&certificate, roots, above, at, algorithms.all)
+}
+
 /// Accepts exactly one server.
 #[derive(Debug)]
 pub(crate) struct ExpectedServer {
@@ -113,16 +131,8 @@ impl ServerCertVerifier for ExpectedServer {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        let verify = |at| {
-            verify_server_cert_signed_by_trust_anchor(
-                &certificate,
-                &self.roots,
-                intermediates,
-                at,
-                self.algorithms.all,
-            )
-        };
+        let verify =
+            |at| verify_under(&self.roots, &self.algorithms, end_entity, intermediates, at);
         match self.tolerance {
             Tolerance::Strict => verify(now)?,
             Tolerance::Tolerant => tolerating_dates(end_entity, intermediates, now, verify)?,
@@ -161,14 +171,20 @@ impl ServerCertVerifier for ExpectedServer {
     }
 }
 
-/// Accepts every caller of one hierarchy, and nobody without a certificate. Dates are `serve`'s.
+/// Accepts every caller of one hierarchy, and strangers where they are let in. Dates are `serve`'s.
 #[derive(Debug)]
 pub(crate) struct HierarchyCallers {
     pub(crate) chain: Arc<dyn ClientCertVerifier>,
     pub(crate) hierarchy: ObjectName,
+    /// Callers without a certificate get through the handshake; with a wrong one nobody does.
+    pub(crate) strangers: bool,
 }
 
 impl ClientCertVerifier for HierarchyCallers {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.strangers
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.chain.root_hint_subjects()
     }

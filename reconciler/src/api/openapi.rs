@@ -7,6 +7,7 @@ use stead_schemas::api::{
     ConfirmLostRequest, DrainRequest, FailbackRequest, PlanRequest, PromotionRequest,
     ReplaceRequest, ResumeRequest, SuspendRequest, SwitchoverRequest, UndrainRequest,
 };
+use stead_schemas::join::TokensRequest;
 
 /// Path, summary, query parameters (name, required), name of the answer's type.
 type Read = (
@@ -121,13 +122,19 @@ pub fn openapi() -> Value {
 /// Path, summary, the body's schema, name of the answer's type.
 type Post = (&'static str, &'static str, Schema, &'static str);
 
-fn posts() -> [Post; 10] {
+fn posts() -> [Post; 11] {
     [
         (
             "/v1/plan",
             "What a topology would do as things are; it is neither applied nor kept",
             schema_for!(PlanRequest),
             "PlanView",
+        ),
+        (
+            "/v1/tokens",
+            "Make tokens with which servers join",
+            schema_for!(TokensRequest),
+            "TokensAnswer",
         ),
         (
             "/v1/suspend",

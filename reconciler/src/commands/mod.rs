@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind as ClapKind;
 use clap::{Parser, Subcommand};
 
-use crate::output::{Ui, when};
+use crate::output::Ui;
 
 pub use error::{CommandError, CommandResult, ErrorKind, Outcome, chain};
 
@@ -140,10 +140,7 @@ fn run(ui: &Ui, command: Command) -> CommandResult {
             dns::run(args).await?;
             Ok(Outcome::Done)
         }),
-        Command::Pki(args) => {
-            ui.data(&pki::run(&args, when::now())?)?;
-            Ok(Outcome::Done)
-        }
+        Command::Pki(args) => block_on(pki::run(ui, args)),
     }
 }
 

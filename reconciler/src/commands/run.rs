@@ -108,6 +108,7 @@ fn settle_paths(config: &mut ReconcilerConfig, folder: &std::path::Path) {
         Some(&mut spec.tls.ca),
         Some(&mut spec.tls.cert),
         Some(&mut spec.tls.key),
+        spec.pki.as_mut().map(|pki| &mut pki.dir),
         spec.api.socket.as_mut(),
         spec.webhook.as_mut().map(|hook| &mut hook.secret_file),
         spec.git.token_file.as_mut(),

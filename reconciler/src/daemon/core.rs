@@ -18,6 +18,7 @@ use stead_wire::tls::ClientTls;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::clock::Clock;
+use super::tokens::Tokens;
 use crate::admission::Admissions;
 use crate::api::{is_manual, suspensions_of};
 use crate::epoch::Authority;
@@ -28,7 +29,9 @@ use crate::secrets::Secrets;
 use crate::site::Site;
 use crate::site::changes::Happened;
 use crate::site::takeovers::Fresh;
-use crate::store::{DrainMemory, LostMemory, NewEntry, OwnMemory, ReplacedMemory, Store, Write};
+use crate::store::{
+    DrainMemory, LostMemory, NewEntry, OwnMemory, ReplacedMemory, Store, TokenMemory, Write,
+};
 use crate::witness::Witness;
 
 /// Fresh connections under way at a time: a handshake is half a millisecond, and 10,000 agents
@@ -74,6 +77,8 @@ pub struct Core {
     pub tls: Arc<ClientTls>,
     /// Whether it writes.
     pub authority: Authority,
+    /// Tokens that servers join with.
+    pub tokens: Tokens,
     /// Which sites may start.
     pub admissions: Admissions,
     /// Its votes.
@@ -118,6 +123,8 @@ pub struct Parts {
     pub lost: BTreeMap<ServerName, LostMemory>,
     /// Remembered replacements.
     pub replaced: BTreeMap<ServerName, ReplacedMemory>,
+    /// Remembered join tokens.
+    pub tokens: BTreeMap<ServerName, TokenMemory>,
     /// What else is remembered.
     pub own: OwnMemory,
 }
@@ -155,6 +162,7 @@ impl Core {
             drains: RwLock::new(parts.drains),
             lost: RwLock::new(parts.lost),
             replaced: RwLock::new(parts.replaced),
+            tokens: Tokens::new(parts.tokens),
             own: Mutex::new(parts.own),
             mirror: OnceLock::new(),
             source: watch::Sender::new(source),

@@ -49,6 +49,17 @@ pub enum ListenError {
     },
 }
 
+/// What stands beside the API on the TLS listener, by who may use it.
+#[derive(Debug)]
+pub struct Doorways {
+    /// Operators, like the API.
+    pub more: Router,
+    /// Callers outside their dates as well (H20): the letters of voters.
+    pub tolerant: Router,
+    /// Whoever comes without a certificate.
+    pub strangers: Router,
+}
+
 /// All that answers, as long as it is kept; stops when `stop` turns true.
 #[derive(Debug)]
 pub struct Listeners {
@@ -91,8 +102,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// Over mutual TLS: the API for operators, `more` like it, and what goes on for a caller outside its
-    /// dates (H20), the letters of voters.
+    /// Over TLS: the API for operators, and what stands beside it.
     ///
     /// # Errors
     /// [`ListenError::Tcp`].
@@ -101,12 +111,12 @@ impl Listeners {
         addr: SocketAddr,
         tls: Arc<ServerTls>,
         backend: Arc<dyn Backend>,
-        more: Router,
-        tolerant: Router,
+        doorways: Doorways,
     ) -> Result<SocketAddr, ListenError> {
         let (listener, addr) = bind(addr, "the API").await?;
-        let strict = router(backend, Access::Tls).merge(more.layer(Extension(Access::Tls)));
-        let app = Doors::new(strict, tolerant);
+        let more = doorways.more.layer(Extension(Access::Tls));
+        let strict = router(backend, Access::Tls).merge(more);
+        let app = Doors::new(strict, doorways.tolerant).strangers(doorways.strangers);
         let stop = stopped(self.stop.clone());
         self.tasks
             .spawn(serve(listener, tls, app, Limits::default(), stop));

@@ -17,11 +17,14 @@ pub mod core;
 mod drain;
 mod edit;
 pub mod fleet;
+pub mod join;
 pub mod listen;
 mod logs;
+mod renew;
 mod replace;
 pub mod source;
 mod switchover;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +34,7 @@ use stead_schemas::api::JournalKind;
 use stead_schemas::declared::settings::ReconcilerConfig;
 use stead_schemas::names::{Identity, IdentityKind};
 use stead_wire::material::{Material, MaterialError};
+use stead_wire::pki_files::{self, PkiFileError};
 use stead_wire::tls::{ClientTls, ServerTls, TlsError};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -39,7 +43,7 @@ use tokio::task::JoinSet;
 use self::backend::Desk;
 use self::core::{Core, Parts};
 use self::fleet::Fleet;
-use self::listen::{ListenError, Listeners};
+use self::listen::{Doorways, ListenError, Listeners};
 use crate::git::{Opened, StartError};
 use crate::site::changes::Happened;
 use crate::store::{Store, StoreError};
@@ -66,6 +70,9 @@ pub enum DaemonError {
     /// The certificate.
     #[error("the certificate can't be used")]
     Material(#[from] MaterialError),
+    /// The certificate's files.
+    #[error("the certificate's files can't be used")]
+    Files(#[from] PkiFileError),
     /// TLS settings.
     #[error("TLS can't be set up")]
     Tls(#[from] TlsError),
@@ -125,8 +132,9 @@ impl Daemon {
             path: spec.state_dir.clone(),
             source,
         })?;
+        pki_files::settle(&spec.tls)?;
         let material = own_material(&config)?;
-        let server_tls = ServerTls::new(&material)?;
+        let server_tls = ServerTls::open_to_strangers(&material)?;
         let client_tls = ClientTls::new(&material)?;
         // First: its lock keeps a second process out of the state folder. It follows the remote once
         // everything else has come up: a start that is refused leaves nothing running.
@@ -148,6 +156,7 @@ impl Daemon {
             drains: remembered.drains,
             lost: remembered.lost,
             replaced: remembered.replaced,
+            tokens: remembered.tokens,
             own: remembered.own,
         });
         core.set_mirror(&git.mirror());
@@ -169,6 +178,7 @@ impl Daemon {
         tasks.spawn(claim::run(Arc::clone(&core)));
         tasks.spawn(witness::follow(Arc::clone(&core)));
         tasks.spawn(witness::ask_others(Arc::clone(&core)));
+        tasks.spawn(renew::run(Arc::clone(&core), Arc::clone(&server_tls)));
         tasks.spawn(source::run(Arc::clone(&core), git));
         core.journal(
             None,
@@ -256,8 +266,8 @@ async fn listen(
     let spec = &core.config.spec;
     let desk = Arc::new(Desk(Arc::clone(core)));
     let socket = spec.api.socket();
-    let by_hand = by_hand::router(Arc::clone(core));
-    listeners.socket(&socket, desk.clone(), by_hand)?;
+    let by_people = || by_hand::router(Arc::clone(core)).merge(join::router(Arc::clone(core)));
+    listeners.socket(&socket, desk.clone(), by_people())?;
     let mut addresses = Addresses {
         socket,
         ..Addresses::default()
@@ -265,8 +275,12 @@ async fn listen(
     if let Some(addr) = spec.api.listen {
         let reports = witness::reports_router(Arc::clone(&core.witness));
         let letters = witness::letters_router(Arc::clone(&core.witness));
-        let more = reports.merge(by_hand::router(Arc::clone(core)));
-        let bound = listeners.operators(addr, Arc::clone(tls), desk.clone(), more, letters);
+        let doors = Doorways {
+            more: reports.merge(by_people()),
+            tolerant: letters,
+            strangers: join::strangers(Arc::clone(core)),
+        };
+        let bound = listeners.operators(addr, Arc::clone(tls), desk.clone(), doors);
         addresses.operators = Some(bound.await?);
     }
     if let Some(metrics) = &spec.metrics {

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use rows::{
     DrainMemory, HistoryQuery, LostMemory, NewEntry, OwnMemory, Remembered, ReplacedMemory,
-    ServerMemory, SiteMemory, WithdrawnMemory, Write,
+    ServerMemory, SiteMemory, TokenMemory, WithdrawnMemory, Write,
 };
 pub use schema::StoreError;
 use writer::{Job, Writer};

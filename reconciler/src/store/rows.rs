@@ -138,6 +138,22 @@ impl DrainMemory {
     }
 }
 
+/// What is remembered of a server's join token; the token itself is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenMemory {
+    /// SHA-256 of the token, lower-case hex.
+    pub digest: String,
+    /// Who asked for it.
+    pub by: String,
+    /// When.
+    pub made_at: WallMs,
+    /// Its last instant.
+    pub until: WallMs,
+    /// The key that it was used for: that one may ask again.
+    pub used_for: Option<String>,
+}
+
 /// The few values there is one of.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -165,6 +181,8 @@ pub struct Remembered {
     pub lost: BTreeMap<ServerName, LostMemory>,
     /// Voters whose new ledgers are to be let in.
     pub replaced: BTreeMap<ServerName, ReplacedMemory>,
+    /// Join tokens, by server.
+    pub tokens: BTreeMap<ServerName, TokenMemory>,
     /// How leases were taken up, by site and term.
     pub takeovers: BTreeMap<SiteCode, BTreeMap<u64, TakeoverView>>,
     /// Holds whose end was not journalled, by site and id: what each is about, and its words.
@@ -194,6 +212,8 @@ pub enum Write {
     Site(SiteCode, Option<SiteMemory>),
     /// A suspension by scope, or (none) its end.
     Suspension(String, Option<SuspensionView>),
+    /// What is remembered of a server's join token.
+    Token(ServerName, TokenMemory),
     /// How a lease was taken up; with the entry that tells it, where it is new.
     Takeover(Box<TakeoverView>, Option<NewEntry>),
 }
@@ -237,6 +257,9 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> Result<(), rusqli
             remember(connection, "site", code.as_str(), memory.as_ref())
         }
         Write::Suspension(scope, view) => remember(connection, "suspension", scope, view.as_ref()),
+        Write::Token(server, memory) => {
+            remember(connection, "token", server.as_str(), Some(memory))
+        }
         Write::Takeover(view, entry) => {
             entry
                 .iter()
@@ -386,6 +409,7 @@ fn take(found: &mut Remembered, kind: &str, name: &str, body: &str) -> Option<()
         "server" => drop(found.servers.insert(name.parse().ok()?, read(body)?)),
         "site" => drop(found.sites.insert(name.parse().ok()?, read(body)?)),
         "suspension" => drop(found.suspensions.insert(name.to_owned(), read(body)?)),
+        "token" => drop(found.tokens.insert(name.parse().ok()?, read(body)?)),
         "takeover" => {
             let view: TakeoverView = read(body)?;
             let of_site = found.takeovers.entry(view.site.clone()).or_default();

@@ -46,6 +46,9 @@ pub struct ReconcilerSettings {
     pub git: GitSettings,
     /// Its certificate for agents and for remote callers of its API.
     pub tls: TlsFiles,
+    /// The hierarchy's CA, where it signs for servers that join; none: certificates come from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pki: Option<PkiSettings>,
     /// Where commands reach it.
     #[serde(default)]
     pub api: ApiSettings,
@@ -144,6 +147,14 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+/// A CA that a reconciler signs with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PkiSettings {
+    /// The folder of `ca.crt` and `ca.key`, made by `stead pki init`; read at each use.
+    pub dir: PathBuf,
 }
 
 /// Where a reconciler's socket is and commands look for it, unless told otherwise.

@@ -100,9 +100,17 @@ impl Server {
         doors: impl Into<Doors> + Send + 'static,
         limits: Limits,
     ) -> Self {
+        let tls = ServerTls::new(material).unwrap();
+        Self::start_with(tls, doors, limits).await
+    }
+
+    pub(crate) async fn start_with(
+        tls: Arc<ServerTls>,
+        doors: impl Into<Doors> + Send + 'static,
+        limits: Limits,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let tls = ServerTls::new(material).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move {
             drop(stopped.await);

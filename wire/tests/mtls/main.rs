@@ -9,6 +9,7 @@ mod bounds;
 mod certificates;
 mod dates;
 mod hierarchy;
+mod meeting;
 mod raw;
 
 use axum::routing::{get, post, put};

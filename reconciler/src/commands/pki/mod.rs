@@ -1,7 +1,7 @@
 //! `stead pki`: makes a hierarchy's CA, and certificates for servers, reconcilers and people.
 //!
-//! Only files are touched; no daemon needs to run. What a certificate holds is `stead-wire`'s
-//! business. Tokens, revocation, renewal and rotation come with enrolment.
+//! `init` and `issue` touch files only; `token` asks the running reconciler. What a certificate holds is
+//! `stead-wire`'s business. Revocation, renewal and rotation come later.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -15,6 +15,11 @@ use stead_wire::pki::{self, Issued, LEAF_DAYS, PkiError};
 use stead_wire::pki_files::{self, PairPaths, PkiFileError};
 use thiserror::Error;
 
+use super::{CommandResult, Outcome};
+use crate::output::{Ui, when};
+
+mod token;
+
 /// Make the hierarchy's certificate authority and its certificates.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,6 +29,13 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Files(Files),
+    Token(token::TokenArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum Files {
     /// Make a CA in a folder of its own.
     Init(Init),
     /// Make a key and a certificate that one server, reconciler or person is known by.
@@ -85,14 +97,21 @@ pub enum Error {
     Files(#[source] PkiFileError),
 }
 
-/// Runs the command; the text is for stdout.
-///
-/// # Errors
-/// [`enum@Error`]; print the chain, its last link says what to do.
-pub fn run(args: &Args, now: WallMs) -> Result<String, Error> {
-    match &args.command {
-        Command::Init(init) => run_init(init, now),
-        Command::Issue(issue) => run_issue(issue, now),
+pub(super) async fn run(ui: &Ui, args: Args) -> CommandResult {
+    match args.command {
+        Command::Files(files) => {
+            ui.data(&make(&files, when::now())?)?;
+            Ok(Outcome::Done)
+        }
+        Command::Token(args) => token::run(ui, args).await,
+    }
+}
+
+/// Makes files; the text tells which.
+fn make(files: &Files, now: WallMs) -> Result<String, Error> {
+    match files {
+        Files::Init(init) => run_init(init, now),
+        Files::Issue(issue) => run_issue(issue, now),
     }
 }
 
