@@ -8,3 +8,4 @@ mod random;
 mod rules;
 mod site;
 mod store;
+mod table;
