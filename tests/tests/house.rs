@@ -149,6 +149,33 @@ fn pure_crates_have_no_effects_below_them() {
     }
 }
 
+/// The lease decides the same in agents, in the simulator and in models: nothing of an operating
+/// system is within its reach.
+#[test]
+fn the_lease_has_no_standard_library() {
+    let folder = workspace_root().join("site-agent/lease/src");
+    let lib = std::fs::read_to_string(folder.join("lib.rs")).expect("lib.rs");
+    assert!(lib.contains("\n#![no_std]\n"));
+    let externs = lib.matches("extern crate std;").count();
+    let in_tests = lib.matches("#[cfg(test)]\nextern crate std;").count();
+    assert_eq!((externs, in_tests), (1, 1), "std is for its tests only");
+    // With its own features alone, not with those that others in the workspace add.
+    let tree = cargo(&[
+        "tree",
+        "-p",
+        "site-lease",
+        "-e",
+        "normal,features,no-proc-macro",
+        "--prefix",
+        "none",
+        "--offline",
+    ]);
+    for line in tree.lines() {
+        let with_std = line.ends_with("feature \"std\"") || line.ends_with("feature \"default\"");
+        assert!(!with_std, "the lease has {line} below it");
+    }
+}
+
 #[test]
 fn one_tls_provider_in_the_whole_tree() {
     let tree = cargo(&[

@@ -42,7 +42,7 @@ fn h3_only_the_holder_changes_voters_and_one_change_at_a_time() {
 }
 
 #[test]
-fn h3_voters_are_in_force_when_a_majority_of_both_sets_stored_them() {
+fn r8_h3_voters_are_in_force_when_a_majority_of_both_sets_stored_them() {
     let mut node = holder();
     let members = BTreeSet::from([voter(0)]);
     take(&mut node, 1_100, Input::Change { members });
@@ -57,7 +57,7 @@ fn h3_voters_are_in_force_when_a_majority_of_both_sets_stored_them() {
 }
 
 #[test]
-fn h3_a_deadline_that_was_given_out_is_not_taken_back_by_new_voters() {
+fn r8_h3_a_deadline_that_was_given_out_is_not_taken_back_by_new_voters() {
     let mut node = holder();
     // Both renew at 1,500; then 1 and 2 make way for 1 and 3, and 3 only answers what is old.
     take(&mut node, 1_500, Input::Progress);

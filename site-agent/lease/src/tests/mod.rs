@@ -9,3 +9,4 @@ mod random;
 mod rules;
 mod site;
 mod store;
+mod table;

@@ -25,19 +25,25 @@ pub(super) fn take(node: &mut Node<Host>, now: u64, input: Input<Host>) -> Commi
         .unwrap()
 }
 
-pub(super) fn tell(
-    node: &mut Node<Host>,
-    now: u64,
-    from: Host,
-    body: Body<Host>,
-) -> Vec<Body<Host>> {
+/// A message from somebody who has stored the same voters.
+pub(super) fn told(node: &Node<Host>, from: Host, body: Body<Host>) -> Input<Host> {
     let message = Message {
         memory: Memory::default(),
         epoch: node.saved().configuration.epoch(),
         body,
     };
     let from = voter(from);
-    sent(take(node, now, Input::Received { from, message }))
+    Input::Received { from, message }
+}
+
+pub(super) fn tell(
+    node: &mut Node<Host>,
+    now: u64,
+    from: Host,
+    body: Body<Host>,
+) -> Vec<Body<Host>> {
+    let told = told(node, from, body);
+    sent(take(node, now, told))
 }
 
 pub(super) fn sent(committed: Committed<Host>) -> Vec<Body<Host>> {
@@ -59,7 +65,7 @@ pub(super) fn ask(term: u64) -> Body<Host> {
     }
 }
 
-fn renew(term: u64) -> Body<Host> {
+pub(super) fn renew(term: u64) -> Body<Host> {
     Body::Renew {
         term: Term(term),
         sent: Mono(7),
@@ -68,7 +74,7 @@ fn renew(term: u64) -> Body<Host> {
     }
 }
 
-fn release(term: u64, successor: Option<Host>) -> Body<Host> {
+pub(super) fn release(term: u64, successor: Option<Host>) -> Body<Host> {
     Body::Release {
         term: Term(term),
         successor: successor.map(voter),
@@ -195,6 +201,114 @@ fn r3_a_release_of_another_or_of_an_older_term_changes_nothing() {
     }
     tell(&mut node, 200, 0, release(5, None));
     assert!(granted(&tell(&mut node, 200, 1, ask(7))));
+}
+
+#[test]
+fn r4_a_renewal_is_of_its_very_term_and_of_its_holder() {
+    let mut node = witness(2, 0);
+    tell(&mut node, 0, 0, ask(5));
+    assert!(refused(&tell(&mut node, 100, 0, renew(4))));
+    assert!(refused(&tell(&mut node, 100, 1, renew(5))));
+    let renewed_by = tell(&mut node, 100, 0, renew(5));
+    assert!(matches!(renewed_by.as_slice(), [Body::Renewed { .. }]));
+    // Nor does an answer about another term extend what a holder has.
+    let mut node = holder();
+    take(&mut node, 1_500, Input::Progress);
+    let other = Body::Renewed {
+        term: Term(2),
+        sent: Mono(1_500),
+        ready: false,
+    };
+    tell(&mut node, 1_510, 2, other);
+    assert_eq!(node.lease().unwrap().until, Mono(4_000));
+}
+
+#[test]
+fn r6_terms_are_unique_across_restarts_and_a_refusal_tells_the_highest() {
+    let asks = |node: &mut Node<Host>, now: u64, term| {
+        let sounded = sent(take(node, now, Input::Tick));
+        assert!(sounded.contains(&Body::PreAsk { term: Term(term) }));
+    };
+    let saved = Saved::new(voter(0), configuration(&[0, 1, 2]));
+    let mut node = Node::start(saved, timing(), ACTIVE, Mono(0));
+    asks(&mut node, 0, 1);
+    // It asks for nothing that its own ledger does not say.
+    let input = told(&node, 2, Body::PreGrant { term: Term(1) });
+    let mut disk = None;
+    let effects = node.handle(Mono(10), input);
+    let committed = effects.commit(|saved| {
+        disk = Some(saved.clone());
+        Ok::<(), ()>(())
+    });
+    assert!(matches!(
+        sent(committed.unwrap())[..],
+        [Body::Ask { .. }, _]
+    ));
+    let disk = disk.unwrap();
+    assert_eq!(disk.granted, Some((Term(1), voter(0))));
+    let mut again = Node::start(disk, timing(), ACTIVE, Mono(20));
+    asks(&mut again, 5_000, 2);
+    let refusal = Body::Refuse {
+        term: Term(2),
+        held: None,
+        highest: Term(41),
+        configuration: configuration(&[0, 1, 2]),
+    };
+    tell(&mut again, 5_010, 2, refusal);
+    asks(&mut again, 6_000, 42);
+}
+
+#[test]
+fn r7_a_voter_knows_whom_it_promised_and_only_the_holder_until_when_it_is_active() {
+    let mut node = holder();
+    let until = node.lease().unwrap().until;
+    let mut voter_2 = witness(2, 1_000);
+    tell(&mut voter_2, 1_000, 0, ask(1));
+    assert!(voter_2.lease().is_none());
+    let after = until.plus(Ms(1));
+    take(&mut node, after.0, Input::Tick);
+    assert!(node.lease().is_none());
+    assert_eq!(voter_2.promised(after), Some((&voter(0), Ms(499))));
+}
+
+#[test]
+fn r9_a_term_is_durable_at_a_majority_before_any_work() {
+    let works = |committed: &Committed<Host>| {
+        let mut actions = committed.actions.iter();
+        actions.any(|action| matches!(action, Action::Work { .. }))
+    };
+    let saved = Saved::new(voter(0), configuration(&[0, 1, 2]));
+    let mut node = Node::start(saved, timing(), ACTIVE, Mono(1_000));
+    take(&mut node, 1_000, Input::Tick);
+    let yes = told(&node, 2, Body::PreGrant { term: Term(1) });
+    let asked = take(&mut node, 1_000, yes);
+    assert!(!works(&asked) && node.lease().is_none());
+    // A voter whose ledger can't be written grants nothing.
+    let mut voter_2 = witness(2, 1_000);
+    let asked = told(&voter_2, 0, ask(1));
+    let effects = voter_2.handle(Mono(1_000), asked);
+    assert!(effects.saves());
+    effects.commit(|_| Err("disk")).unwrap_err();
+    let granted = told(&node, 2, grant(1_000));
+    assert!(works(&take(&mut node, 1_010, granted)));
+}
+
+/// I1b: of the enforcers the first, which the others only follow.
+#[test]
+fn h6_no_deadline_is_ever_given_out_that_has_passed_on_the_own_clock() {
+    let mut node = holder();
+    let answer = told(&node, 2, renewed(1_000, false));
+    let late = take(&mut node, 3_500, answer);
+    assert_eq!(late.actions, [Action::Stop { term: Term(1) }]);
+    let saved = Saved::new(voter(0), configuration(&[0, 1, 2]));
+    let mut node = Node::start(saved, timing(), ACTIVE, Mono(1_000));
+    take(&mut node, 1_000, Input::Tick);
+    tell(&mut node, 1_000, 2, Body::PreGrant { term: Term(1) });
+    // The clock went on and nobody looked: the answer comes after work would have to stop.
+    let answer = told(&node, 2, grant(1_000));
+    let late = take(&mut node, 3_500, answer);
+    let sent = sent(late);
+    assert!(matches!(sent[..], [Body::Release { .. }, _]), "{sent:?}");
 }
 
 #[test]
@@ -408,6 +522,7 @@ fn h10_a_voter_with_work_left_past_its_deadline_does_not_vote() {
     take(&mut node, 3_500, Input::Tick);
     assert_eq!(*node.part(), Part::Stopping(Term(1)));
     assert!(tell(&mut node, 60_000, 1, ask(2)).is_empty());
+    assert!(sent(take(&mut node, 60_000, Input::Tick)).is_empty());
     take(&mut node, 60_100, Input::Idle);
     assert!(granted(&tell(&mut node, 60_200, 1, ask(2))));
 }

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_of_the_clock_ends_work_until_a_newer_proof() {
+    fn h6_a_jump_of_the_clock_ends_work_until_a_newer_proof() {
         let mut lease = Lease::default();
         lease.obey(work(7, 10, 5_000), at(20));
         let jumped = |boot| Reading {

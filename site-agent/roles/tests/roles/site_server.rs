@@ -118,7 +118,7 @@ async fn a_claim_waits_for_a_proof_newer_than_the_connection() {
 }
 
 #[tokio::test]
-async fn a_jump_of_the_clock_ends_work_until_a_newer_proof() {
+async fn h6_a_jump_of_the_clock_ends_work_until_a_newer_proof() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir).await;
     let mut a = Server::new("p01-a", embedded(store.addr)).await;
