@@ -68,9 +68,10 @@ impl Site {
         match &packet.message.body {
             Body::Ask { term, .. } => *term > saved.highest() || learns,
             Body::Renew { term, .. } => {
-                // Refused for the term itself, its holder asks above.
+                // Refused for the term itself, its holder asks above, within the bound.
                 let asker = self.machines.get(usize::from(packet.from.name));
-                let moves = saved.highest() >= *term && asker.is_some_and(|a| waits_for(a, *term));
+                let waits = asker.is_some_and(|asker| waits_for(asker, *term));
+                let moves = waits && saved.highest() >= *term && term.0 < rules.terms;
                 *term > saved.closed && *term >= granted || learns || moves
             }
             Body::Configure { term, .. } => *term > saved.closed && *term >= granted || learns,

@@ -439,7 +439,8 @@ impl Site {
             return;
         }
         if matches!(message.body, Body::Refuse { .. }) {
-            if self.at(to.name).agent == Agent::Runs {
+            let asker = self.at(to.name);
+            if asker.agent == Agent::Runs && !at_bound(rules, &asker.node, &message) {
                 self.take(rules, to.name, Input::Received { from, message });
             }
             return;
@@ -517,6 +518,18 @@ fn nothing_to_store(
             },
         },
     })
+}
+
+/// A holder of the last term that is looked at does not hear that it should ask above: such a refusal is
+/// lost, unless it tells of newer voters.
+fn at_bound(rules: &Rules, asker: &Node<u8>, no: &Message<u8>) -> bool {
+    let last = asker
+        .lease()
+        .is_some_and(|lease| lease.term.0 >= rules.terms);
+    let Body::Refuse { configuration, .. } = &no.body else {
+        return false;
+    };
+    last && configuration.epoch() <= asker.saved().configuration.epoch()
 }
 
 /// The answer of somebody who was never asked to store new voters.
