@@ -159,7 +159,7 @@ fn open_ledger(config: &AgentConfig, layout: &Layout) -> Result<Ledger, LedgerEr
 /// The kernel's part of the fence, where it is wanted: without it the agent does not start.
 async fn fence_network(config: &AgentConfig, context: &Context) -> Result<(), NetworkError> {
     match (config.spec.network_fence, &context.cgroups) {
-        (NetworkFence::Off, _) => Ok(()),
+        (NetworkFence::None, _) => Ok(()),
         (NetworkFence::Nftables, None) => Err(NetworkError::NoCgroup),
         (NetworkFence::Nftables, Some(dir)) => {
             let cgroup = Cgroup::at(dir.join(GROUP));

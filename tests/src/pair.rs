@@ -298,7 +298,7 @@ spec:
             if self.machines.fence {
                 "nftables"
             } else {
-                "off"
+                "none"
             },
             files.ca.display(),
             files.cert.display(),

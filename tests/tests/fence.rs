@@ -123,7 +123,8 @@ fn h10_the_kernel_cuts_off_work_whose_agent_and_guard_are_frozen() {
     let theirs = client.writes();
     let theirs = theirs.iter().filter(|write| write.by == "p01-b");
     let took_over = theirs.map(|write| write.sent).min().expect("it wrote");
-    assert!(heard.last() < Some(&took_over), "{heard:?} {took_over}");
+    let last = heard.last();
+    assert!(last < Some(&took_over), "{last:?} {took_over}");
     assert!(chatter.lives(), "nobody has killed it");
     std::thread::sleep(QUIET);
     assert_eq!(chatter.heard().len(), heard.len(), "it is not heard");

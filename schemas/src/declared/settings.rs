@@ -303,7 +303,7 @@ pub enum CgroupUse {
 pub enum NetworkFence {
     /// None.
     #[default]
-    Off,
+    None,
     /// An nftables table of the agent's own; needs cgroup version 2, `nft` and its rights. An agent
     /// that can't have it does not start.
     Nftables,

@@ -4,15 +4,17 @@
 //! In a thread of its own, one at a time: a disk that stalls stalls nobody here, there just is no more
 //! proof, and the lease runs out by itself. What follows from a proof is `attend`'s matter.
 
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use site_lease::{Mono, Ms};
-use site_voting::{clock::boot_now, durable};
+use site_voting::clock::boot_now;
 use tokio::sync::mpsc;
 
 /// The file's name in the state folder.
 const FILE: &str = "progress";
+const NEW: &str = ".progress.new";
 /// A disk that has proven nothing for so many of the intervals at which it is asked does not answer.
 const MISSED: u64 = 3;
 
@@ -108,9 +110,15 @@ impl Disk {
     }
 }
 
-/// A file that is only written over would be taken by a full disk; the ledger would not.
+/// A new file in the place of the old one, as the ledger's: one that is only written over would be
+/// taken by a full disk. What the names are after a crash does not matter, so the folder is not synced:
+/// a busy disk has to answer once, not twice.
 fn write(folder: &Path) -> io::Result<()> {
-    durable::write(folder, FILE, b"progress\n", 0o600)
+    let new = folder.join(NEW);
+    let mut file = File::create(&new)?;
+    file.write_all(b"progress\n")?;
+    file.sync_all()?;
+    fs::rename(new, folder.join(FILE))
 }
 
 #[cfg(test)]
