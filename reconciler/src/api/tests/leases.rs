@@ -81,11 +81,17 @@ fn who_stands_by_is_ready_not_ready_or_lost() {
     let of = |server: &str, state: &str| vec![(server.to_owned(), state.to_owned())];
     let moment = leased();
     assert_eq!(standby(&moment), of("p01-b", "ready"));
-    let sick = changed(&moment, |observed| {
+    let mut sick = changed(&moment, |observed| {
         let lease = says(observed, "p01-b");
         lease.ready = false;
         lease.not_ready = Some("the database refuses it".to_owned());
     });
+    let state = "installing 0/4  [>] checks  [ ] assigned  [ ] running  [ ] ready";
+    assert_eq!(standby(&sick), of("p01-b", state));
+    // Nothing is on its way there any more.
+    for site in sick.sites.values_mut() {
+        Arc::make_mut(site).plan = None;
+    }
     let state = "not ready: the database refuses it";
     assert_eq!(standby(&sick), of("p01-b", state));
     let lost = changed(&moment, |observed| silence(observed, "p01-b"));
