@@ -125,18 +125,29 @@ fn settle<'a>(
         trim(world, group, placed);
         ports.claim(group, &placed.targets);
     }
-    // What was in the way may be too many itself, and go: then nobody has to yield to it. Otherwise the
-    // next pass, which sees it gone, would place anew.
     for group in counted {
-        let wanted = by_count(group).wanted;
         let placed = all.get_mut(&group.name).expect("inserted by the caller");
-        for server in std::mem::take(&mut placed.yielding) {
-            if placed.targets.len() < wanted && ports.in_the_way(group, server).is_none() {
-                placed.targets.push(server);
-                ports.claim(group, &[server]);
-            } else {
-                placed.yielding.push(server);
-            }
+        take_back(world, group, placed, ports);
+    }
+}
+
+/// What was in the way of an instance may be too many itself, and go: then nobody has to yield to it.
+/// Otherwise the next pass, which sees it gone, would place anew.
+fn take_back<'a>(
+    world: &World<'a>,
+    group: &'a GroupDesired,
+    placed: &mut Placed<'a>,
+    ports: &mut Ports<'a>,
+) {
+    let wanted = by_count(group).wanted;
+    for server in std::mem::take(&mut placed.yielding) {
+        let may_stay = ports.in_the_way(group, server).is_none()
+            && !drain::yields(group, &world.servers[server]);
+        if may_stay && placed.targets.len() < wanted {
+            placed.targets.push(server);
+            ports.claim(group, &[server]);
+        } else {
+            placed.yielding.push(server);
         }
     }
 }
