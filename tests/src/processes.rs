@@ -94,6 +94,14 @@ pub fn descendants() -> Vec<u32> {
     found
 }
 
+/// Whether a process has ended and only its status is left, for its parent to take.
+#[must_use]
+pub fn has_ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_none_or(|rest| rest.starts_with(['Z', 'X']))
+}
+
 fn parent_of(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
