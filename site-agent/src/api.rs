@@ -55,14 +55,14 @@ pub struct Api {
 impl Api {
     /// The interface of this agent; `reload` is notified when somebody asks for a reload.
     #[must_use]
-    pub fn new(agent: Arc<Agent>, reload: Arc<Notify>, renewal: Arc<Renewal>) -> Self {
+    pub fn new(agent: &Arc<Agent>, reload: &Arc<Notify>, renewal: &Arc<Renewal>) -> Self {
         Self {
-            agent,
+            agent: Arc::clone(agent),
             streams: Arc::new(Semaphore::new(STREAMS)),
             reaches: Arc::new(Semaphore::new(REACHES)),
             looks: Looks::default(),
-            reload,
-            renewal,
+            reload: Arc::clone(reload),
+            renewal: Arc::clone(renewal),
         }
     }
 

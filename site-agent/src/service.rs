@@ -64,9 +64,7 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     let exe = own_program()?;
     let layout = Layout::make(&config.spec.state_dir)?;
     let _lock = layout.lock()?;
-    pki_files::settle(&config.spec.tls)?;
-    let material = Material::load(&config.spec.tls)?;
-    check_identity(&config, &material)?;
+    let material = own_material(&config)?;
     let (server_tls, client_tls) = (ServerTls::new(&material)?, ClientTls::new(&material)?);
     let ledger = open_ledger(&config, &layout)?;
     let board = Board::new(first_report(config.server.clone(), &ledger));
@@ -104,13 +102,9 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     let tcp = bind(&config).await?;
     tracing::info!(server = %config.server, listen = %tcp.local_addr()?, "agent runs");
     let reload = Arc::new(Notify::new());
-    let renewal = Renewal::new(config.spec.tls.clone(), material.identity().clone());
-    let renewal = Arc::new(renewal);
-    let api = Api::new(
-        Arc::clone(&agent),
-        Arc::clone(&reload),
-        Arc::clone(&renewal),
-    );
+    let (tls, identity) = (config.spec.tls.clone(), material.identity().clone());
+    let renewal = Arc::new(Renewal::new(tls, identity));
+    let api = Api::new(&agent, &reload, &renewal);
     let (stop, stopped) = watch::channel(false);
     let local = tokio::spawn(serve_local(
         agent.layout.clone(),
@@ -143,6 +137,14 @@ pub async fn serve(file: &Path, config: AgentConfig) -> Result<(), Box<dyn Error
     drop((remote.await, local.await));
     tracing::info!("agent ends");
     Ok(())
+}
+
+/// The certificate in use, also after a renewal that was cut short.
+fn own_material(config: &AgentConfig) -> Result<Material, Box<dyn Error>> {
+    pki_files::settle(&config.spec.tls)?;
+    let material = Material::load(&config.spec.tls)?;
+    check_identity(config, &material)?;
+    Ok(material)
 }
 
 /// What this agent remembers; nothing, at its first start.

@@ -5,7 +5,8 @@ use stead_schemas::observed::Contact;
 use stead_schemas::role::Role;
 use stead_schemas::time::DurationMs;
 
-use super::model::{Host, Model, SiteExt, mk_site, name};
+use super::host::Host;
+use super::model::{Model, SiteExt, mk_site, name};
 use crate::render::road;
 
 const DP: &str = "distributionpoint.p01.cm.example/A";

@@ -4,6 +4,7 @@ mod aliases;
 mod budgets;
 mod clashes;
 mod drains;
+mod host;
 mod laws;
 mod lints;
 mod losses;

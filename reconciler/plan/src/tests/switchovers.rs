@@ -6,7 +6,8 @@ use stead_schemas::plan::{HoldReason, SitePlan};
 use stead_schemas::role::Role;
 use stead_schemas::time::{DurationMs, WallMs};
 
-use super::model::{Host, Model, SiteExt as _, mk_site, name};
+use super::host::Host;
+use super::model::{Model, SiteExt as _, mk_site, name};
 use super::voters::leased;
 use crate::render::{self, road};
 use crate::{Parked, parked};

@@ -14,7 +14,8 @@ use stead_schemas::names::{IdentityKind, ServerName};
 use stead_schemas::observed::Contact;
 use stead_schemas::wire::{Health, Program};
 
-use super::model::{Host, Model, SiteExt as _, mk_service, name};
+use super::host::Host;
+use super::model::{Model, SiteExt as _, mk_service, name};
 use crate::world::SITE_SERVER;
 
 /// What the voters of a model need beside their reports.
