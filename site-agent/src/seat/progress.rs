@@ -132,8 +132,8 @@ mod tests {
         disk.ask_when_due(boot_now(), Ms(60_000));
         assert!(disk.answer().await);
         assert_eq!(disk.flaw(boot_now()), None);
-        std::fs::remove_file(dir.path().join(FILE)).unwrap();
-        std::fs::create_dir(dir.path().join(FILE)).unwrap();
+        fs::remove_file(dir.path().join(FILE)).unwrap();
+        fs::create_dir(dir.path().join(FILE)).unwrap();
         disk.hurry(boot_now());
         disk.ask_when_due(boot_now(), Ms(60_000));
         assert!(!disk.answer().await);
