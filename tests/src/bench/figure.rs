@@ -122,12 +122,17 @@ impl Report {
         runs: Vec<f64>,
     ) {
         assert!(!runs.is_empty(), "{name} was not measured");
-        self.figures.push(Figure {
+        let figure = Figure {
             name,
             unit,
             budget,
             runs,
-        });
+        };
+        // As it comes, too: a long bench that is cut off has told what it had.
+        let (low, high) = (figure.lowest(), figure.highest());
+        let (median, runs) = (figure.value(), figure.runs.len());
+        eprintln!("{name}: {median} {unit}, {low} to {high}, {runs} runs");
+        self.figures.push(figure);
     }
 
     /// JSON lines to stdout, the table to stderr.
