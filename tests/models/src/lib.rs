@@ -10,7 +10,8 @@
 //! - What was sent stays on its way and may come at any time, or never, or, if a question, again: loss, delay,
 //!   disorder and repeats. Of one kind a channel holds the newest and at most one stale copy.
 //! - A host's own vote is a call; so are sounding, which always finds a quorum, and refusals.
-//! - A candidate whose next term would be above the bound finds no quorum.
+//! - A candidate whose next term would be above the bound finds no quorum: it is a witness from then on.
+//! - What a site remembers (H21) is left out. Where voters never change, nobody is asked to store them.
 
 mod configuration;
 mod lease;

@@ -283,12 +283,15 @@ fn r9_a_term_is_durable_at_a_majority_before_any_work() {
     let yes = told(&node, 2, Body::PreGrant { term: Term(1) });
     let asked = take(&mut node, 1_000, yes);
     assert!(!works(&asked) && node.lease().is_none());
-    // A voter whose ledger can't be written grants nothing.
-    let mut voter_2 = witness(2, 1_000);
-    let asked = told(&voter_2, 0, ask(1));
+    // A voter whose ledger can't be written grants nothing, also where it has promised as long before.
+    let mut voter_2 = witness(2, 0);
+    tell(&mut voter_2, 0, 1, ask(1));
+    tell(&mut voter_2, 10, 1, release(1, None));
+    let asked = told(&voter_2, 0, ask(2));
     let effects = voter_2.handle(Mono(1_000), asked);
-    assert!(effects.saves());
-    effects.commit(|_| Err("disk")).unwrap_err();
+    let full = |saved: &Saved<Host>| Err::<(), _>(saved.granted.clone());
+    let unsaved = effects.commit(full).unwrap_err();
+    assert_eq!(unsaved, Some((Term(2), voter(0))));
     let granted = told(&node, 2, grant(1_000));
     assert!(works(&take(&mut node, 1_010, granted)));
 }
